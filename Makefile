@@ -105,7 +105,8 @@ $(STAMPS)/test: $(STAMPS)/venv $(PINS)
 
 $(STAMPS)/compiled: $(STAMPS)/venv $(KERNELS) | $(STAMPS)/lab
 	@echo "Compiling the decode step for this processor (a minute or two, once) ..."
-	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; compile_step()'
+	@$(BIN)/python -c 'from workbench.engine.fused import compile_step; \
+		from workbench.engine.kernels.simd import BF16, INT4; compile_step([BF16, INT4])'
 	@touch $@
 
 $(STAMPS)/node: package.json package-lock.json | $(STAMPS)/test

@@ -17,7 +17,8 @@ VERSION=3.11 # Debian's
 PACKAGES=(filelock fsspec gguf hypothesis jinja2 jsonschema llguidance lxml nbval networkx numba pillow platformdirs
   protobuf psutil pydantic pytest pytest-asyncio pytest-socket pytest-timeout pytest-xdist pyyaml regex safetensors
   sentencepiece setuptools sympy tokenizers transformers)
-TESTS=(tests/unit/engine/test_kernels.py tests/unit/engine/test_panels.py tests/unit/engine/test_bf16_split.py)
+TESTS=(tests/unit/engine/test_kernels.py tests/unit/engine/test_panels.py tests/unit/engine/test_bf16_split.py
+  tests/unit/engine/test_packed_encoder.py)
 
 install_wheels() { # folder, arguments of pip
   local folder=$1 tag platforms=()

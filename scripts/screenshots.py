@@ -56,7 +56,10 @@ playground = bench.playground(prompt="Why is the sky blue? Two sentences.", samp
 playground.start().result()
 playground.selected = [fork(playground.run)]
 playground""",
-    "model-picker": "wb.widgets.ModelPicker(bench)",
+    "model-picker": """\
+from tests.fakes.large_models import models_of_a_made_up_home
+bench.models_found = models_of_a_made_up_home
+wb.widgets.ModelPicker(bench)""",
     "sampling-controls": "wb.widgets.SamplingControls(params)",
     "stream-view": "wb.widgets.StreamView(bench, feed=feed, prompt='Why is the sky blue? Two sentences.')",
     "token-inspector": "wb.widgets.TokenInspector(feed=feed)",
@@ -120,8 +123,10 @@ attribution""",
 }
 """Code of a cell by the name of its picture; its last line is the widget."""
 
-CLICKS = {"model-picker": "Model card"}
-"""Button to press before the picture is taken, by scene."""
+CLICKS = {"model-picker": ("Model card", "On this machine…")}
+"""Buttons to press before the picture is taken, by scene."""
+APPEARS = {"model-picker": ".wb-found li"}
+"""What appears after the last of them, by scene."""
 
 # Wide enough for the playground's two columns inside the notebook's margin.
 WIDTH, HEIGHT = 1240, 2400
@@ -158,8 +163,10 @@ def take(lab: Lab, names: list[str], folder: Path, theme: str) -> None:
             widget = notebook.page.locator(".jp-Cell").nth(number).locator(".wb-root").first
             widget.wait_for()
             notebook.python("None")  # returns after all cells have run
-            if name in CLICKS:
-                widget.get_by_role("button", name=CLICKS[name]).click()
+            for button in CLICKS.get(name, ()):
+                widget.get_by_role("button", name=button).click()
+            if name in APPEARS:
+                widget.locator(APPEARS[name]).first.wait_for()
             widget.scroll_into_view_if_needed()
             notebook.page.mouse.move(0, 0)
             notebook.page.evaluate(_SETTLED)

@@ -33,6 +33,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 STATE = Path(tempfile.mkdtemp(prefix="workbench-state-"))
 os.environ["WORKBENCH_STATE"] = str(STATE)
 os.environ.pop("WORKBENCH_CONFIG", None)
+os.environ.pop("WORKBENCH_DEVICE", None)
 
 # A busy machine makes any example slow: what a test may take in all is bounded by its timeout alone.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=budget(100))

@@ -11,6 +11,7 @@ from workbench.errors import ModelFormatError
 LIST = "modules.json"
 """The file that sentence-transformers writes into every folder; a folder without it is not a sentence model."""
 
+_LONGEST_BYTES = 2**20
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _FILES = {
     "Transformer": (),  # every folder in Hugging Face layout has its files
@@ -43,6 +44,8 @@ def read_parts(folder: Path) -> list[Part]:
     """
     path = folder / LIST
     try:
+        if path.stat().st_size > _LONGEST_BYTES:
+            raise ModelFormatError(f"{path} is damaged: it has more than {_LONGEST_BYTES:,} bytes")
         return parse_parts(path.read_bytes(), str(path))
     except OSError as error:
         raise ModelFormatError(f"{path} cannot be read: {error}") from error

@@ -55,7 +55,7 @@ def test_models_on_this_machine_are_listed_and_a_click_serves_one(
     expect(ollama).to_contain_text("Ollama · llama · 4,672 · Q4_K_M · 18 kB · fits in memory")
     expect(ollama.get_by_role("button")).to_be_enabled()
     mlx = panel.locator("li", has_text="publisher/mlx")
-    expect(mlx).to_contain_text("weights quantized with mlx cannot be served yet")
+    expect(mlx).to_contain_text("its quantized weights are not supported: mlx")
     expect(mlx.get_by_role("button")).to_be_disabled()
     assert Axe().run(page, context=".wb-picker").violations_count == 0
     page.locator(".wb-picker").screenshot(path=screenshots / "found-models.png")

@@ -566,6 +566,8 @@ def test_every_model_that_is_listed_has_a_card_and_capabilities(session: Any) ->
         assert isinstance(session.capabilities(model.identifier).pause, bool)
     first = next(model for model in models if session.card(model.identifier).kind == "causal")
     assert session.card().identifier == first.identifier == ended(session).model.rpartition("/")[2]
+    for provider_id in providers:
+        assert all(isinstance(name, str) for name in session.devices(provider_id))
 
 
 def test_an_unknown_model_is_refused_by_every_method(session: Any) -> None:

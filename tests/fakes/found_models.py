@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,20 @@ VARIABLES = (
 """Environment variables that say where models are."""
 
 
+_MODULES = (
+    *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"),
+    *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
+)
+
+
 def write_gguf(
-    path: Path, architecture: str = "llama", *, seed: int = 0, vocabulary: int = 300, merges: int = 0
+    path: Path, architecture: str = "llama", *, seed: int = 0, vocabulary: int = 300, merges: int = 0, layers: int = 0
 ) -> Path:
-    """Write a GGUF file of four tensors and 4,672 weights, most of them Q4_K, with the package of the format."""
+    """Write a GGUF file of four tensors and 4,672 weights, most of them Q4_K, with the package of the format.
+
+    Args:
+        layers: number of layers beside them, of nine vectors each.
+    """
     import gguf
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +51,8 @@ def write_gguf(
         writer.add_tensor(f"{name}.weight", blocks, raw_dtype=kind)
     writer.add_tensor("token_embd.weight", random.random((32, 64), dtype=np.float32).astype(np.float16))
     writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+    for layer, module in itertools.product(range(1, layers + 1), _MODULES):
+        writer.add_tensor(f"blk.{layer}.{module}.weight", np.ones(32, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

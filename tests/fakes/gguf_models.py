@@ -54,6 +54,13 @@ class Family:
     """Further metadata: values with the names of the writer's methods, by key without the architecture."""
     has_pairs: bool = False
     norm_offset: float = 0.0
+    name: str = ""
+    """Name in ``general.architecture`` if it is another one."""
+    is_transposed: bool = False
+    """Whether transformers has the matrices of layers as (in, out)."""
+
+
+EXPERTS = {"expert_count": ("add_uint32", 4), "expert_used_count": ("add_uint32", 2)}
 
 
 def _layers(kinds: str) -> list[str]:
@@ -102,9 +109,28 @@ ARCHITECTURES: dict[str, Family] = {
         {"attention.sliding_window": (UINT, 24), "rope.freq_base": (FLOAT, 1_000_000.0)},
         norm_offset=1.0,
     ),
+    "gpt2": Family(configs.GPT2Config, {"n_inner": 256, "activation_function": "gelu_new"}, is_transposed=True),
+    "mixtral": Family(
+        configs.MixtralConfig,
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+        EXPERTS,
+        has_pairs=True,
+        name="llama",
+    ),
     "olmo2": Family(configs.Olmo2Config),
     "phi3": Family(configs.Phi3Config, {"sliding_window": 24}, {"attention.sliding_window": (UINT, 24)}),
     "stablelm": Family(configs.StableLmConfig, {"use_qkv_bias": True, "partial_rotary_factor": 0.25}),
+    "qwen3moe": Family(
+        configs.Qwen3MoeConfig,
+        {
+            "head_dim": 64,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 256,
+            "norm_topk_prob": True,
+        },
+        EXPERTS | {"expert_feed_forward_length": (UINT, 256)},
+    ),
     "starcoder2": Family(configs.Starcoder2Config, {"sliding_window": None, "use_bias": True}),
 }
 
@@ -145,7 +171,7 @@ def write_gguf_model(
         more: options of the config.
     """
     model = make_reference(architecture, seed, **more)
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[architecture].name or architecture)
     _write_facts(writer, architecture, model.config)
     (tokenizer or write_byte_level)(writer)
     random = np.random.default_rng(seed)
@@ -154,14 +180,16 @@ def write_gguf_model(
     for name, parameter in state.items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
-        stored = _name_in_file(name, architecture, model.config)
-        rows = _as_llama_cpp(stored, parameter.float().numpy(), architecture, model.config)
-        kind = types(stored) if rows.ndim == 2 else "F32"
-        data = _quantized(rows, kind, random)
-        tensors[stored] = (data, kind)
-        read = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]) if kind not in ("F32", "F16") else data
-        read = np.asarray(read, np.float32).reshape(rows.shape)
-        parameter.copy_(torch.from_numpy(_as_transformers(stored, read, architecture, model.config)))
+        parts = []
+        for stored, part in _parts(name, parameter.float().numpy(), architecture, model.config):
+            rows = _as_llama_cpp(stored, part, architecture, model.config)
+            kind = types(stored) if rows.ndim > 1 else "F32"
+            data = _quantized(rows, kind, random)
+            tensors[stored] = (data, kind)
+            read = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]) if kind not in ("F32", "F16") else data
+            read = np.asarray(read, np.float32).reshape(rows.shape)
+            parts.append(_as_transformers(stored, read, architecture, model.config))
+        parameter.copy_(torch.from_numpy(np.concatenate(parts, 1) if len(parts) > 1 else parts[0]))
     changed(writer, tensors)
     for name, (data, kind) in tensors.items():
         writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind])
@@ -170,6 +198,18 @@ def write_gguf_model(
     writer.write_tensors_to_file()
     writer.close()
     return model
+
+
+def _parts(name: str, rows: Any, architecture: str, config: Any) -> list[tuple[str, Any]]:
+    """Return the tensors of the file with the numbers of a parameter; those of experts are stacked in both."""
+    prefix, _, part = name.partition(".mlp.experts.")
+    layer = prefix.rpartition(".")[2]
+    if part == "down_proj":
+        return [(f"blk.{layer}.ffn_down_exps.weight", rows)]
+    if part == "gate_up_proj":
+        gates, ups = np.split(rows, 2, 1)
+        return [(f"blk.{layer}.ffn_gate_exps.weight", gates), (f"blk.{layer}.ffn_up_exps.weight", ups)]
+    return [(_name_in_file(name, architecture, config), rows)]
 
 
 def write_byte_level(writer: gguf.GGUFWriter, tokenizer: Any = None, pre: str = "gpt-2") -> None:
@@ -184,12 +224,12 @@ def _write_facts(writer: gguf.GGUFWriter, architecture: str, config: Any) -> Non
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(getattr(config, "n_inner", None) or config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    rope = config.rope_parameters
-    if architecture in ("llama", "granite", "smollm3", "phi3", "stablelm"):
+    rope = getattr(config, "rope_parameters", None) or {}
+    if architecture in ("llama", "mixtral", "granite", "smollm3", "phi3", "stablelm"):
         writer.add_rope_dimension_count(int(head * (rope.get("partial_rotary_factor") or 1.0)))
     else:
         writer.add_key_length(head)
@@ -199,13 +239,16 @@ def _write_facts(writer: gguf.GGUFWriter, architecture: str, config: Any) -> Non
     if epsilon := getattr(config, "rms_norm_eps", None):
         writer.add_layer_norm_rms_eps(epsilon)
     else:
-        writer.add_layer_norm_eps(getattr(config, "layer_norm_eps", None) or config.norm_epsilon)
-    for key, (method, value) in ARCHITECTURES[architecture].facts.items():
-        getattr(writer, method)(f"{architecture}.{key}", value)
+        names = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+        writer.add_layer_norm_eps(next(getattr(config, name) for name in names if hasattr(config, name)))
+    family = ARCHITECTURES[architecture]
+    for key, (method, value) in family.facts.items():
+        getattr(writer, method)(f"{family.name or architecture}.{key}", value)
 
 
 def _name_in_file(name: str, architecture: str, config: Any) -> str:
-    kind = next(one for one, known in gguf.MODEL_ARCH_NAMES.items() if known == architecture)
+    known_as = ARCHITECTURES[architecture].name or architecture
+    kind = next(one for one, known in gguf.MODEL_ARCH_NAMES.items() if known == known_as)
     table = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     found = table.get_name(name, try_suffixes=(".weight", ".bias"))
     assert found is not None, name
@@ -220,10 +263,16 @@ def _heads(name: str, architecture: str, config: Any) -> int | None:
     return int(config.num_key_value_heads) if ".attn_k." in name else None
 
 
+def _is_transposed(name: str, architecture: str, rows: Any) -> bool:
+    return ARCHITECTURES[architecture].is_transposed and name.startswith("blk.") and rows.ndim == 2
+
+
 def _as_llama_cpp(name: str, rows: Any, architecture: str, config: Any) -> Any:
     """Put the rows that are rotated together beside each other, and add the offset of norms."""
     if "norm.weight" in name:
         rows = rows + np.float32(ARCHITECTURES[architecture].norm_offset)
+    if _is_transposed(name, architecture, rows):
+        rows = rows.T
     heads = _heads(name, architecture, config)
     if heads is None:
         return np.ascontiguousarray(rows)
@@ -234,6 +283,8 @@ def _as_transformers(name: str, rows: Any, architecture: str, config: Any) -> An
     """Undo `_as_llama_cpp`."""
     if "norm.weight" in name:
         rows = rows - np.float32(ARCHITECTURES[architecture].norm_offset)
+    if _is_transposed(name, architecture, rows):
+        rows = rows.T
     heads = _heads(name, architecture, config)
     if heads is None:
         return np.ascontiguousarray(rows)
@@ -256,6 +307,8 @@ def _quantized(rows: Any, kind: str, random: np.random.Generator) -> Any:
     """Return rows in a type: quantized if the package can, or else random blocks of weights as large as the rows'."""
     if kind in ("F32", "F16"):
         return rows.astype(np.float32 if kind == "F32" else np.float16)
+    if rows.ndim > 2:
+        return _quantized(rows.reshape(-1, rows.shape[-1]), kind, random).reshape(*rows.shape[:-1], -1)
     if kind not in _SCALE_PLACES:
         return gguf.quants.quantize(rows, gguf.GGMLQuantizationType[kind])
     size, nbytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]

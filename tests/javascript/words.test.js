@@ -324,6 +324,36 @@ test("a model's card leaves out what nobody knows", () => {
       .slice(2, 6),
     ["134,515,008", "8,192 tokens", "SHA-256 0123456789ab", "per request"],
   );
+  const adapted = { ...card, adapter: "/adapters/mine", adapter_rank: 8, adapted_layers: 30 };
+  assert.deepEqual(cardRows(adapted)[2], { term: "Adapter", value: "/adapters/mine (rank 8, 30 matrices)" });
+  assert.equal(cardRows({ ...adapted, adapted_layers: 1 })[2].value, "/adapters/mine (rank 8, 1 matrix)");
+  assert.equal(cardRows({ ...adapted, adapter_rank: 0, adapted_layers: 0 })[2].value, "/adapters/mine");
+  const proof = {
+    dtype: "bfloat16",
+    kl: 0.0000021234,
+    argmax_equal: true,
+    tokens_per_second: 309.6,
+    cpu_tokens_per_second: 90,
+    told: [],
+  };
+  assert.deepEqual(cardRows({ ...card, notes: ["chunks is off", "no template"] }).at(-1), {
+    term: "Notes",
+    value: "chunks is off; no template",
+  });
+  assert.deepEqual(cardRows({ ...card, notes: [] }), cardRows(card));
+  const onDevice = { ...card, device: "cuda:0", device_why: "NVIDIA T4, the first CUDA device", device_proof: proof };
+  assert.deepEqual(cardRows(onDevice).slice(2, 4), [
+    { term: "Device", value: "cuda:0 (NVIDIA T4, the first CUDA device)" },
+    {
+      term: "Device beside the CPU",
+      value:
+        "bfloat16: the same most probable tokens as float32, KL divergence 0.0000021 nat; 310 tokens/s, the CPU 90",
+    },
+  ]);
+  const slow = { ...proof, argmax_equal: false, told: ["the CPU is faster"] };
+  const [, , device, told] = cardRows({ ...onDevice, device_why: null, device_proof: slow });
+  assert.equal(device.value, "cuda:0");
+  assert.match(told.value, /other most probable tokens .*; the CPU is faster$/);
   assert.equal(memoryInWords(card), null);
   const memory = { predicted_memory_bytes: 600e6, memory_limit_bytes: 2e9, memory_bytes: 500e6 };
   assert.deepEqual(memoryInWords({ ...card, ...memory }), ["about ", "600 MB", " of 2 GB when loaded"]);

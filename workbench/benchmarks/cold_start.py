@@ -8,11 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from workbench.errors import GenerationError
 
 COMPLETE, IMPORT_TORCH = "workbench complete", "import torch"
 """Names of the measured command, and of the one to which it is compared: no program that uses torch starts faster."""
+
+_PROMPT = "Hi"
 
 _REDIRECTIONS = ("WORKBENCH_CONFIG", "WORKBENCH_RECORD", "WORKBENCH_PLAY")
 """Variables that would give the command another model than the one that is measured."""
@@ -52,10 +55,18 @@ class ColdStart:
         return first_s if self._until_output else whole_s
 
 
-def cold_starts(model: str) -> list[ColdStart]:
-    """Return the workbench's command, measured to its first token, and the import of torch alone."""
-    complete = ["-m", "workbench", "complete", "Hi", "--model", model, "--max-tokens", "1"]
-    return [
+def cold_starts(model: str, gguf: Path | None = None) -> list[ColdStart]:
+    """Return the workbench's command, measured to its first token, the import of torch alone, and llama.cpp's start.
+
+    Args:
+        gguf: file for llama.cpp; None leaves it out.
+    """
+    complete = ["-m", "workbench", "complete", _PROMPT, "--model", model, "--max-tokens", "1"]
+    programs = [
         ColdStart(COMPLETE, [sys.executable, *complete], is_rival=False, until_output=True),
         ColdStart(IMPORT_TORCH, [sys.executable, "-c", "import torch"], is_rival=True, until_output=False),
     ]
+    if gguf is not None:
+        command = [sys.executable, "-m", "workbench.benchmarks.llama_cpp_start", str(gguf), _PROMPT]
+        programs.append(ColdStart("llama.cpp", command, is_rival=True, until_output=True))
+    return programs

@@ -72,14 +72,21 @@ _AVX2 = (
     Goal(metric="first token, cold", rivals=("transformers float32",), times=1.3),
     Goal(metric="embeddings", contestant="workbench batched", rivals=("plain loop",), times=1.5),
 )
-
+_FILE = (Goal(metric="decode", contestant="workbench file", rivals=("llama.cpp",), times=1.2),)
 
 GOALS = {("avx512", 0): _QUIET, ("avx512", 1): _BUSY, ("avx2", 0): _AVX2}
 """Goals for the embedded models on two cores, by instruction set and number of cores that are kept busy."""
 
 
-def goals_of(features: Collection[str], processor: str | None, busy: int) -> tuple[Goal, ...]:
-    """Return the goals for a run on a processor with ``features``, held to ``processor`` unless that is None."""
+def goals_of(
+    features: Collection[str], processor: str | None, busy: int, precisions: Collection[str] = ()
+) -> tuple[Goal, ...]:
+    """Return the goals for a run on a processor with ``features``, held to ``processor`` unless that is None.
+
+    A GGUF file in its own precision, ``file``, has goals of its own.
+    """
+    if "file" in precisions:
+        return _FILE
     own = next((name for feature, name in (("avx512f", "avx512"), ("avx2", "avx2")) if feature in features), "")
     return GOALS.get((processor or own, busy), ())
 

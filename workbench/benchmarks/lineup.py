@@ -29,8 +29,9 @@ from workbench.benchmarks.openvino import OpenVinoContestant
 from workbench.benchmarks.prompts import QUESTIONS, Encode
 from workbench.benchmarks.tasks import Sizes
 from workbench.benchmarks.transformers_generate import LoopEmbedder, TransformersContestant
-from workbench.benchmarks.workbench_contestant import WorkbenchContestant, WorkbenchEmbedder
-from workbench.engine.loading import context_length, load_tokenizer
+from workbench.benchmarks.workbench_contestant import WorkbenchContestant, WorkbenchEmbedder, contestant_name
+from workbench.engine.context_length import context_length
+from workbench.engine.loading import load_tokenizer
 from workbench.engine.precision import Precision
 from workbench.errors import InsufficientMemoryError, InvalidRequestError
 
@@ -54,10 +55,17 @@ class Settings:
     gguf: Path | None = None
     processor: str | None = None
     """Smaller processor to which the programs are held, see `processors`."""
+    device: str = "cpu"
+    """Device of the workbench; all other programs use the CPU."""
     busy: int = 0
     """Number of cores that other processes keep busy."""
     may_fetch: bool = False
     """Whether a second model is fetched if it is not in the cache."""
+
+    @property
+    def file(self) -> Path | None:
+        """The GGUF file for rivals that read it, if there is one outside the catalog."""
+        return self.gguf or catalog.gguf_path(self.model)
 
 
 @dataclass(slots=True)
@@ -113,7 +121,7 @@ def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
                 lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
         if "cold-start" in settings.tasks:
-            lineup.cold_starts += cold_starts(settings.model)
+            lineup.cold_starts += cold_starts(settings.model, settings.file if "llama.cpp" in settings.rivals else None)
         yield lineup
 
 
@@ -145,11 +153,12 @@ def _add_causal(lineup: Lineup, settings: Settings, folder: Path, stack: ExitSta
         lineup.contestants.append(stack.enter_context(closing(contestant)))
 
     for precision in settings.precisions:
-        add(f"workbench {precision}", partial(IsolatedReader, WorkbenchContestant, folder, precision, settings.model))
+        name, more = contestant_name(precision, settings.device), (settings.model, settings.device)
+        add(name, partial(IsolatedReader, WorkbenchContestant, folder, precision, *more))
     add("transformers float32", partial(IsolatedReference, TransformersContestant, folder, "float32"))
     add("transformers bf16", partial(IsolatedReader, TransformersContestant, folder, "bf16"))
     if settings.rivals - {"transformers"}:
-        gguf = stack.enter_context(gguf_of(settings.model, settings.gguf))
+        gguf = stack.enter_context(gguf_of(settings.model, settings.file))
         if "llama.cpp" in settings.rivals:
             add("llama.cpp", partial(IsolatedReader, LlamaCppContestant, gguf, lineup.sizes.context))
         if "openvino" in settings.rivals:

@@ -43,6 +43,7 @@ class LlamaCppContestant:
         params.n_ctx = TOGETHER * -(-context_length // 256) * 256
         params.kv_unified = False
         params.cache_ram_mib = 0  # copies of finished sequences would only cost time
+        params.swa_full = True  # a cache of the window alone cannot be reused, so each text would be read again
         params.fit_params = False
         params.n_gpu_layers = 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = thread_count()

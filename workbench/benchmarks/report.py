@@ -104,7 +104,8 @@ def _goal_lines(report: Report) -> Iterable[str]:
 
 
 def _verdicts(report: Report) -> list[Verdict]:
-    goals = goals_of(report.machine.features, report.settings.processor, report.settings.busy)
+    settings = report.settings
+    goals = goals_of(report.machine.features, settings.processor, settings.busy, settings.precisions)
     return verdicts(report.results, goals, report.not_held)
 
 

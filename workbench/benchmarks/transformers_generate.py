@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel, TextIteratorStreamer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GgufConfig,
+    PreTrainedModel,
+    TextIteratorStreamer,
+)
 
 from workbench.benchmarks.contestants import Stream
 from workbench.benchmarks.processors import widest
 from workbench.engine.embeddings import EmbeddingModel
+from workbench.engine.gguf_weights import gguf_files, is_gguf
 from workbench.engine.loading import load_tokenizer, quiet
 from workbench.machine import thread_count
 
@@ -105,9 +115,24 @@ class TransformersContestant:
 
 
 def _load(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    if is_gguf(folder):
+        return load_gguf(gguf_files(folder)[0], dtype)
     with quiet():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
+    return model
+
+
+def load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the model of a GGUF file as transformers itself reads it, with dequantized weights."""
+    with quiet(), redirect_stderr(io.StringIO()):  # its bar over the tensors ignores every setting
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=dtype,
+            local_files_only=True,
         ).eval()
     return model
 

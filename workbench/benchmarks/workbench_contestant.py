@@ -25,13 +25,13 @@ ALTERNATIVES = 5
 
 
 class WorkbenchContestant:
-    """A model in one precision behind `Engine.submit`."""
+    """A model in one precision on one device behind `Engine.submit`."""
 
     is_rival = False
 
-    def __init__(self, folder: Path, precision: Precision, name: str) -> None:
-        self.name = f"workbench {precision}"
-        model = load(folder, precision=precision, name=name)
+    def __init__(self, folder: Path, precision: Precision, name: str, device: str = "cpu") -> None:
+        self.name = contestant_name(precision, device)
+        model = load(folder, precision=precision, name=name, device=device)
         self.memory_bytes: int | None = model.memory_bytes
         self.instruction_set = _instruction_set()
         self._engine = Engine(model)
@@ -87,6 +87,11 @@ class WorkbenchEmbedder:
 
     def close(self) -> None:
         del self._model
+
+
+def contestant_name(precision: Precision, device: str) -> str:
+    """Return the name in the report of the workbench in one precision, on a device."""
+    return f"workbench {precision}" if device == "cpu" else f"workbench {precision} on {device}"
 
 
 def _instruction_set() -> str:

@@ -45,7 +45,7 @@ def split_source(source: str) -> ModelSource:
     A name may be cut at any plus sign: at the first that precedes an existing folder, or else at the last that precedes
     a path such as ``./adapter``.
     """
-    if is_entry(source) or exists(source):
+    if is_entry(source) or exists(source) or _is_file(source):
         return ModelSource(source)
     cuts = [index for index, character in enumerate(source) if character == _SEPARATOR and index]
     parts = [ModelSource(source[:index], source[index + 1 :]) for index in cuts]
@@ -92,6 +92,12 @@ def served_name(source: str, field: str) -> str:
     parts = split_source(source)
     names = [_own_name(one, field) for one in (parts.base, parts.adapter) if one is not None]
     return _SEPARATOR.join(names)
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text names a GGUF file that exists."""
+    path = gguf_path(text)
+    return path is not None and path.is_file()
 
 
 def _absolute(text: str, field: str) -> str:

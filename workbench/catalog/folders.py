@@ -15,6 +15,8 @@ INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 """Files one of which a folder needs."""
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model"
+"""Beginning of the names of an adapter's files of weights."""
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
@@ -51,7 +53,7 @@ def check_folder(folder: Path) -> Path:
 
 def _check_config(folder: Path) -> None:
     path = folder / "config.json"
-    if not path.is_file() and (folder / ADAPTER).is_file():
+    if _is_adapter(folder):
         raise ModelFormatError(
             f"{folder} is an adapter, not a whole model: name the model that it belongs to as well, as in "
             f"model+{folder}."
@@ -64,6 +66,16 @@ def _check_config(folder: Path) -> None:
         raise ModelFormatError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(config).__name__}.")
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Return whether a folder has an adapter and no whole model; trainers save the model's config beside it."""
+    if not (folder / ADAPTER).is_file():
+        return False
+    if not (folder / "config.json").is_file():
+        return True
+    whole = [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)]
+    return all(path.name.startswith(ADAPTER_WEIGHTS) for path in whole)
 
 
 def indexed_files(path: Path) -> set[str]:

@@ -23,6 +23,8 @@ from workbench.catalog import blocks
 from workbench.catalog.gguf_tokenizer import write_tokenizer
 from workbench.catalog.progress import Progress
 from workbench.catalog.safetensors_file import SafetensorsWriter
+from workbench.errors import ModelFormatError
+from workbench.gguf_files import config_of, read_gguf_model
 from workbench.gguf_files.tensor_names import LAYOUTS, row_order
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ if TYPE_CHECKING:
 _CHUNK_ELEMENTS = 4 * 2**20  # 16 MB of float32
 
 _LAYOUT = LAYOUTS["llama"]
+
+_CONFIG_KEYS = (
+    *("architectures", "model_type", "dtype", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings"),
+    *("rms_norm_eps", "rope_parameters", "attention_bias", "mlp_bias", "tie_word_embeddings", "vocab_size"),
+    *("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id"),
+)
 
 
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
@@ -46,7 +55,7 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
         raise ValueError(f"architecture {architecture!r}; only llama can be converted")
     fields = {name: _field(reader, name) for name in reader.fields}
     tensors = _in_order(reader.tensors)
-    config = _config(fields, tied="lm_head.weight" not in tensors)
+    config = _config(source)
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation_config(config))
     write_tokenizer(fields, folder, config["max_position_embeddings"])
@@ -82,32 +91,18 @@ def _in_order(tensors: list[ReaderTensor]) -> dict[str, ReaderTensor]:
     return dict(sorted(named.items(), key=lambda item: position(item[0])))
 
 
-def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    """Return the config that transformers' own GGUF loading derives from the same fields."""
-    heads, hidden = fields["llama.attention.head_count"], fields["llama.embedding_length"]
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "dtype": "float32",
-        "hidden_size": hidden,
-        "intermediate_size": fields["llama.feed_forward_length"],
-        "num_hidden_layers": fields["llama.block_count"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": fields.get("llama.attention.head_count_kv", heads),
-        "head_dim": fields.get("llama.rope.dimension_count", hidden // heads),
-        "hidden_act": "silu",
-        "max_position_embeddings": fields["llama.context_length"],
-        "rms_norm_eps": fields["llama.attention.layer_norm_rms_epsilon"],
-        "rope_parameters": {"rope_type": "default", "rope_theta": fields.get("llama.rope.freq_base", 10_000.0)},
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": tied,
-        "vocab_size": len(fields["tokenizer.ggml.tokens"]),
-    }
-    for name, key in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
-        if (token_id := fields.get(f"tokenizer.ggml.{key}_token_id")) is not None:
-            config[f"{name}_token_id"] = token_id
-    return config
+def _config(source: Path) -> dict[str, Any]:
+    """Return the config that transformers' own GGUF loading derives from the same fields.
+
+    Which keys there are, and in which order, never changes: capsules compare the checksums of a model's files.
+    """
+    try:
+        model = read_gguf_model(source)
+        found = config_of(model) | {"unk_token_id": model.header.whole("tokenizer.ggml.unknown_token_id")}
+    except ModelFormatError as error:
+        raise ValueError(str(error)) from error
+    found["rope_parameters"] = dict(sorted(found["rope_parameters"].items(), reverse=True))
+    return {key: found[key] for key in _CONFIG_KEYS if found[key] is not None}
 
 
 def _generation_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from workbench.catalog.hub_files import needed_files
 from workbench.catalog.hub_id import HubId
 from workbench.catalog.hub_refusals import http_error, refusal
 from workbench.catalog.progress import Progress, shown
-from workbench.errors import OfflineError
+from workbench.errors import DownloadError, OfflineError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -102,6 +103,8 @@ def _large(hub_id: HubId, info: ModelInfo, sibling: RepoSibling) -> LargeFile | 
 
     if sibling.lfs is None:
         return None
+    if not re.fullmatch("[0-9a-f]{64}", sibling.lfs.sha256) or sibling.lfs.size < 0:  # names a file of the cache
+        raise DownloadError(f"the hub describes {sibling.rfilename} of {hub_id} without a valid SHA-256 and size.")
     url = hf_hub_url(hub_id.repo_id, sibling.rfilename, revision=info.sha)
     return LargeFile(url, sibling.lfs.size, sibling.lfs.sha256)
 

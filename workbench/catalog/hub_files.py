@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from workbench.catalog.folders import ADAPTER, INDEX, PICKLES, TOKENIZERS, WEIGHTS, indexed_files
+from workbench.catalog.folders import ADAPTER, ADAPTER_WEIGHTS, INDEX, PICKLES, TOKENIZERS, WEIGHTS, indexed_files
 from workbench.catalog.hub_id import HubId
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST, parse_parts, part_files
@@ -46,10 +46,16 @@ def needed_files(hub_id: HubId, names: Collection[str], read: Callable[[str], Pa
         UnsafeModelError: the only weights are pickles, which can run code when they are read.
     """
     settings = [name for name in names if "/" not in name and _matches(name, _SETTINGS)]
-    templates = [name for name in names if fnmatchcase(name, _TEMPLATES)]
+    templates = [name for name in names if fnmatchcase(name, _TEMPLATES) and name.count("/") == 1]
     weights = _weights(hub_id, names, read)
     if ADAPTER not in names:
         _check_settings(hub_id, names)
+    elif not all(name.startswith(ADAPTER_WEIGHTS) for name in weights):
+        raise ModelFormatError(
+            f"{hub_id} has {ADAPTER} beside a whole model, which may or may not contain the adapter. Nothing was "
+            f"downloaded. Get the model alone with `hf download {hub_id.repo_id} --exclude 'adapter_*' --local-dir "
+            f"NAME`, and give that folder."
+        )
     return sorted({*settings, *templates, *weights, *_sentence_parts(hub_id, names, read)})
 
 

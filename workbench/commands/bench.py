@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.commands.parsing import Subparsers
 
 TASKS = ("decode", "prefill", "first-token", "batch", "embeddings", "cold-start", "exactness", "gemma")
+_PRECISIONS, _FILE_PRECISIONS = "int4,bf16,float32", "file,float32"
 RIVALS = ("transformers", "llama.cpp", "openvino")
 
 
@@ -35,6 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench bench --against llama.cpp --tasks decode --busy 1
             workbench bench --against openvino --processor avx2
             workbench bench --tasks exactness --exactness-tokens 2000 --json
+            workbench bench --model ./model.gguf --against llama.cpp --tasks decode,cold-start,exactness
             """,
         notes="""
             Generation is compared with transformers.generate in float32 and bf16, embeddings with a loop over the
@@ -48,13 +50,19 @@ def add_parser(subparsers: Subparsers) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="catalog name, local folder or hub id (default: %(default)s)",
+        help="catalog name, local folder, GGUF file or hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
-        default="int4,bf16,float32",
         metavar="LIST",
-        help=f"precisions of the workbench: any of {', '.join(PRECISIONS)} (default: %(default)s)",
+        help=f"precisions of the workbench: any of {', '.join(PRECISIONS)}, and file, a GGUF file's own"
+        f" (default: {_PRECISIONS}; {_FILE_PRECISIONS} for a GGUF file)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="device of the workbench: cpu, auto, cuda, cuda:N, mps or xpu (default: %(default)s)",
     )
     parser.add_argument(
         "--against",
@@ -76,7 +84,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--gguf",
         type=Path,
         metavar="FILE",
-        help="GGUF file for llama.cpp and openvino (default: the catalog model's own)",
+        help="GGUF file for llama.cpp and openvino (default: the catalog model's own, or the file that is measured)",
     )
     parser.add_argument(
         "--processor",
@@ -113,7 +121,14 @@ def _measure(settings: Settings) -> Report:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    precisions = _listed("--precision", args.precision, PRECISIONS)
+    from workbench.catalog import gguf_path
+
+    is_file = gguf_path(args.model) is not None
+    precisions = _listed(
+        "--precision",
+        args.precision or (_FILE_PRECISIONS if is_file else _PRECISIONS),
+        (*PRECISIONS, "file") if is_file else PRECISIONS,
+    )
     rivals = _listed("--against", args.against, RIVALS)
     tasks = TASKS if args.tasks is None else _listed("--tasks", args.tasks, TASKS)
     for option, value, lowest, highest in (
@@ -128,6 +143,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     return Settings(
         model=args.model,
+        device=_device(args.device),
         precisions=precisions,  # type: ignore[arg-type] # the names were checked above
         rivals=frozenset(rivals),
         tasks=frozenset(tasks),
@@ -139,6 +155,13 @@ def _settings(args: argparse.Namespace) -> Settings:
         busy=args.busy or 0,
         may_fetch=args.tasks is not None,
     )
+
+
+def _device(name: str) -> str:
+    """Return the device that ``--device`` names on this machine; raise `InvalidRequestError` if it is not there."""
+    from workbench.engine.devices import choose
+
+    return choose(name, "--device").device
 
 
 def _check_conditions(args: argparse.Namespace) -> None:

@@ -62,8 +62,6 @@ def torch() -> Finding:
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     message = f"{torch.__version__} ({build}), {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        message += f", GPU {torch.cuda.get_device_name()}"
     return _at_least("torch", message, torch.__version__, _LEAST_TORCH)
 
 
@@ -96,6 +94,21 @@ def kernels() -> Finding:
 
     named = ARITHMETICS[best_arithmetic(is_float32=False)]
     return Finding("kernels", "ok", f"prompts in {named}, single tokens in float32, on up to {thread_count()} threads")
+
+
+def device() -> Finding:
+    """Which device models are computed on unless they are registered for another, and why."""
+    from workbench.devices import DEVICE_VARIABLE
+    from workbench.engine.devices import choose, present_devices
+
+    named = os.environ.get(DEVICE_VARIABLE)
+    try:
+        choice = choose(named or "auto", DEVICE_VARIABLE if named else "device")
+    except InvalidRequestError as error:
+        return Finding("device", "fail", str(error), f"change or unset {DEVICE_VARIABLE}")
+    others = [f"{name} ({title})" for name, title in present_devices().items() if name not in (choice.device, "cpu")]
+    also = f"; also here: {', '.join(others)}" if others else ""
+    return Finding("device", "ok", f"{choice.device}: {choice.why}{also}")
 
 
 def memory() -> Finding:

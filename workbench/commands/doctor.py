@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     checks.transformers,
     checks.cpu,
     checks.kernels,
+    checks.device,
     checks.memory,
     checks.disk,
     checks.settings,

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from workbench.commands import opening
+from workbench.devices import DEVICE_VARIABLE
 from workbench.errors import InvalidRequestError, WorkbenchError
 from workbench.paths import typed_path
 
@@ -36,7 +38,8 @@ _CONFIG = Path(__file__).with_name("jupyter_config")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--copy``, ``--no-browser``, ``--port`` and the options after ``--``."""
+    """Add ``--device``, ``--copy``, ``--no-browser``, ``--port`` and the options after ``--``."""
+    opening.add_device_option(parser)
     parser.add_argument(
         "--copy",
         type=Path,
@@ -62,6 +65,10 @@ def start_lab(
         root: the folder with notebooks/; None uses `notebooks_root`.
         environment: variables for the kernels, in addition to those of this process.
     """
+    if args.device is not None:
+        opening.refuse_with_config("--device", "device", None)
+        opening.check_device(args.device)
+        environment = {DEVICE_VARIABLE: args.device, **(environment or {})}
     if importlib.util.find_spec("jupyterlab") is None:
         raise WorkbenchError("JupyterLab is not installed: pip install 'inference-workbench[lab]'")
     if root is None:

@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         environment = {"WORKBENCH_RECORD": str(traces_of(args.record, lesson, made=False))}
     if args.exam:
+        if args.device is not None:
+            raise InvalidRequestError("--device", args.device, "left out with --exam, which computes no model")
         played = traces_of(args.exam, lesson, made=True)
         environment = {"WORKBENCH_PLAY": str(played), "WORKBENCH_PLAY_TIMING": "kept"}
         root = exam_copy(root / "notebooks" / lesson, Path.cwd())

@@ -1,4 +1,4 @@
-"""Opening a workbench from ``--model``, ``--precision`` and ``--config``."""
+"""Opening a workbench from ``--model``, ``--precision``, ``--device`` and ``--config``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.devices import DEVICE_VARIABLE, checked_device
 from workbench.errors import ConfigError, InvalidRequestError, StateError
 
 if TYPE_CHECKING:
+    from workbench.protocol import RunConfig
     from workbench.session.workbench import Workbench
 
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
@@ -19,10 +21,14 @@ PRECISION_HELP = (
     "precision of the weights (default: the run config's; without one, int4 for catalog models, its own for a GGUF"
     " file, and float32, the reference, for all others)"
 )
+DEVICE_HELP = (
+    "auto, cpu, cuda, cuda:N, mps or xpu (default: the run config's; without one, auto); for now, models are computed"
+    " on the CPU only"
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--precision`` and ``--config``, which ``open_from`` reads."""
+    """Add ``--model``, ``--precision``, ``--device`` and ``--config``, which ``open_from`` reads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -32,10 +38,27 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         f" (default: the run config's first chat model; without a run config, {DEFAULT_MODEL})",
     )
     group.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    add_device_option(group)
     group.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
 
 
-def open_workbench(config: dict[str, Any] | Path | None) -> Workbench:
+def add_device_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", metavar="NAME", help=DEVICE_HELP)
+
+
+def check_device(name: str | None) -> None:
+    """Raise `InvalidRequestError` unless ``--device`` names a device that is there and has a decoder, or is absent.
+
+    torch is imported only for a device that may be missing.
+    """
+    if name is not None and checked_device(name, "--device") not in ("auto", "cpu"):
+        from workbench.engine.devices import choose
+
+        choose(name, "--device")
+
+
+def open_workbench(config: dict[str, Any] | RunConfig | Path | None) -> Workbench:
     """Return a real workbench; tests replace this function."""
     from workbench.session.workbench import Workbench
 
@@ -46,13 +69,25 @@ def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
     """Return the workbench of the options, and the model for its calls (None is its first chat model)."""
     if args.model == "":
         raise InvalidRequestError("--model", "", "a model name; `workbench models list` lists those in the catalog")
-    if args.precision and (config := args.config or os.environ.get("WORKBENCH_CONFIG")):
-        raise ConfigError(
-            f"--precision cannot change the run config {config}: set quantization in it, or use no run config"
-        )
+    for option, given, key in (("precision", args.precision, "quantization"), ("device", args.device, "device")):
+        if given is not None:
+            refuse_with_config(f"--{option}", key, args.config)
+    check_device(args.device)
     if args.precision or (args.model and not _is_served(args)):
-        return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision)), None
-    return open_workbench(args.config), args.model
+        return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision, args.device)), None
+    return open_workbench(args.config if args.device is None else _default_config(args.device)), args.model
+
+
+def refuse_with_config(option: str, key: str, config: Path | None) -> None:
+    """Raise `ConfigError` if there is a run config, which an option cannot change."""
+    if found := config or os.environ.get("WORKBENCH_CONFIG"):
+        raise ConfigError(f"{option} cannot change the run config {found}: set {key} in it, or use no run config")
+
+
+def _default_config(device: str) -> RunConfig:
+    from workbench.stack import load_run_config
+
+    return load_run_config(device=device)
 
 
 def _is_served(args: argparse.Namespace) -> bool:
@@ -77,14 +112,14 @@ def _registered() -> set[str]:
     return {name for row in rows for name in (row.identifier, f"{row.provider_id}/{row.identifier}")}
 
 
-def _config_for(model: str, precision: str | None) -> dict[str, Any]:
+def _config_for(model: str, precision: str | None, device: str | None) -> dict[str, Any]:
     """Return a run config with one local model, under an id of its own so that no registered model is served.
 
     It has the shields of the default run config, and the sentence model that they judge with.
     """
     from workbench.stack.run_config import SENTENCE_MODEL, default_run_config
 
-    provider: dict[str, Any] = {"models": [model], "device": "auto"}
+    provider: dict[str, Any] = {"models": [model], "device": device or os.environ.get(DEVICE_VARIABLE) or "auto"}
     if precision is not None:
         # In the protocol, float32 is no quantization.
         provider["quantization"] = None if precision == "float32" else {"type": precision}

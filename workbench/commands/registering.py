@@ -36,6 +36,7 @@ def add_register(actions: Subparsers) -> None:
     )
     parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first one)")
     parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)
+    opening.add_device_option(parser)
     parser.add_argument("--metadata", metavar="JSON", type=json_object, help="JSON object to store with the model")
     add_config_option(parser)
 
@@ -62,9 +63,15 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def register(args: argparse.Namespace) -> int:
+    opening.check_device(args.device)
     with opening.open_workbench(args.config) as bench:
         model = bench.register_model(
-            args.name, args.source, provider_id=args.provider, precision=args.precision, metadata=args.metadata
+            args.name,
+            args.source,
+            provider_id=args.provider,
+            precision=args.precision,
+            device=args.device,
+            metadata=args.metadata,
         )
         served_in = bench.card(f"{model.provider_id}/{model.identifier}").precision
     precision = f", in {served_in}" if served_in else ""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.commands import output
+from workbench.commands import opening, output
 from workbench.commands.parsing import add_command
 from workbench.errors import InvalidRequestError, WorkbenchError
 
@@ -47,6 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
         notes=_NOTES,
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
+    opening.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print the address and token as JSON")
     address = parser.add_argument_group("access")
     address.add_argument(
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
     access, limits = _access(args), server.Limits(**options)
     with server.Listener(args.host, args.port) as listener:
-        stack = Stack(load_run_config(args.config))
+        stack = Stack(load_run_config(args.config, device=args.device))
         serving = server.Serving(stack, listener, access, limits, grace_s=args.grace)
         server.run(serving, lambda: _announce(listener, access, as_json=args.json))
     return 0
@@ -102,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace) -> dict[str, int]:
     """Return the limits of the options; raise `InvalidRequestError` if they contradict each other."""
+    if args.device is not None:
+        opening.refuse_with_config("--device", "device", args.config)
+        opening.check_device(args.device)
     from_options = {
         "max_body_bytes": args.max_body_mb and args.max_body_mb * 2**20,
         "max_batch": args.max_batch,

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.model_folder import read_json
+from workbench.engine.model_folder import ADAPTER_CONFIG, read_json
 from workbench.errors import ModelFormatError
-
-CONFIG = "adapter_config.json"
 
 _TRAINING_ONLY = frozenset(
     {
@@ -125,9 +123,9 @@ def read_config(folder: Path) -> AdapterConfig:
     Raises:
         ModelFormatError: the file is missing or damaged, it is no LoRA adapter, or an option is not supported.
     """
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     if not path.is_file():
-        raise ModelFormatError(f"{folder} has no {CONFIG}, so it is no adapter; give a folder that peft saved")
+        raise ModelFormatError(f"{folder} has no {ADAPTER_CONFIG}, so it is no adapter; give a folder that peft saved")
     config = read_json(path)
     _check_kind(path, config)
     _check_options(path, config)

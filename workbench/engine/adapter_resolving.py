@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from workbench.engine.adapter_config import ALL_LINEAR, CONFIG, AdapterConfig
+from workbench.engine.adapter_config import ALL_LINEAR, AdapterConfig
 from workbench.engine.low_rank import Change, LowRank
+from workbench.engine.model_folder import ADAPTER_CONFIG
 from workbench.errors import ModelFormatError
 
 _PREFIX = "base_model.model."
@@ -95,18 +96,18 @@ class AdapterResolver:
         """Raise if a module is updated that the config does not name."""
         for module in self._updates:
             if not self._config.targets_module(module):
-                raise self._error(f"has an update of {module}, which target_modules in {CONFIG} does not name")
+                raise self._error(f"has an update of {module}, which target_modules in {ADAPTER_CONFIG} does not name")
 
     def _check_complete(self) -> None:
         """Raise unless each module is changed that the config names."""
         for name in self._config.saved:
             if not any(f".{name}." in f".{one}" for one in self._replaced):
-                raise self._error(f"has no weights of {name}, which modules_to_save in {CONFIG} names")
+                raise self._error(f"has no weights of {name}, which modules_to_save in {ADAPTER_CONFIG} names")
         if self._config.targets == ALL_LINEAR:
             return
         missing = [one for one in self._matrices() if one not in self._updates and self._config.targets_module(one)]
         if missing:
-            named = f"has no update of {some(missing)}, which target_modules in {CONFIG} names"
+            named = f"has no update of {some(missing)}, which target_modules in {ADAPTER_CONFIG} names"
             raise self._error(f"{named}; was it trained on this model?")
 
     def _matrices(self) -> list[str]:
@@ -163,7 +164,7 @@ class AdapterResolver:
         magnitude = parts.get("lora_magnitude_vector")
         if self._config.has_magnitudes != (magnitude is not None):
             verb, value = ("has no", "true") if magnitude is None else ("has a", "false")
-            raise self._error(f"{verb} lora_magnitude_vector of {module}, but use_dora in {CONFIG} is {value}")
+            raise self._error(f"{verb} lora_magnitude_vector of {module}, but use_dora in {ADAPTER_CONFIG} is {value}")
         if magnitude is not None:
             self._check_shape(magnitude, self._tensors[b][:1])
         return magnitude

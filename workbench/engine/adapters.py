@@ -16,10 +16,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from workbench.engine.adapter_config import CONFIG, AdapterConfig, read_config
+from workbench.engine.adapter_config import AdapterConfig, read_config
 from workbench.engine.adapter_resolving import AdapterResolver, Shapes, some
 from workbench.engine.low_rank import Change
-from workbench.engine.model_folder import pickled_files, read_json
+from workbench.engine.model_folder import ADAPTER_CONFIG, pickled_files, read_json
+from workbench.engine.quantization_settings import quantization_method, stored_format
 from workbench.errors import ModelFormatError, UnsafeModelError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -84,13 +85,13 @@ def read_adapter(folder: Path, base: Path, shapes: Shapes) -> Adapter:
         UnsafeModelError: its weights are pickled.
     """
     if not folder.is_dir():
-        raise ModelFormatError(f"{folder} is not a folder; give the folder of an adapter, with {CONFIG}")
+        raise ModelFormatError(f"{folder} is not a folder; give the folder of an adapter, with {ADAPTER_CONFIG}")
     _refuse_several(folder)
     config, base_config = read_config(folder), read_json(base / "config.json")
-    if base_config.get("quantization_config"):
+    if stored_format(base) is None and (method := quantization_method(base_config)):
         raise ModelFormatError(
-            f"{base / 'config.json'} sets quantization_config; an adapter can only be merged into weights that are not "
-            "quantized: use the original model as its base"
+            f"{base} has weights quantized by {method}, into which adapters cannot be merged: use the original model "
+            "as its base, or one in 4 bits from GPTQ, AWQ or compressed-tensors"
         )
     is_conv1d = base_config.get("model_type") in _CONV1D_TYPES
     tensors = _file_shapes(folder)
@@ -111,7 +112,7 @@ def read_adapter(folder: Path, base: Path, shapes: Shapes) -> Adapter:
 
 def _refuse_several(folder: Path) -> None:
     """Refuse a folder in which peft saved several adapters; a trainer's checkpoints do not count."""
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    names = sorted(path.parent.name for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
     if named := [name for name in names if not re.fullmatch(r"checkpoint-\d+", name)]:
         raise ModelFormatError(
             f"{folder} has several adapters, those in {some(named)} among them; give the folder of one, which has no "

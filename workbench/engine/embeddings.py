@@ -5,7 +5,7 @@ vectors become one (`sentence_pipeline`). Texts are sorted by length and padded 
 results are in the order of the texts, and a text's vector does not depend on its batch.
 
 A BERT's texts are not padded at all (`unpadded`), and each thread computes batches of its own, so that none waits for
-another. Of other models, all threads share torch's products of one batch.
+another; only the tokens of a single batch are shared. Of other models, all threads share torch's products of one batch.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class EmbeddingModel:
         self._lock = threading.Lock()
         self._prompt = settings.prompt
         self._prompt_tokens = self._prompt_length()
+        self.parameters = self._model.num_parameters() + self._pipeline.parameters
         # In tiles, 16 bits of each number are computed, enough for a vector of unit length.
         self._unpadded = fast and self._pipeline.is_plain and fits(config)
         if self._unpadded:
@@ -99,7 +100,6 @@ class EmbeddingModel:
             width, self._pads = run_on_fresh_thread(self._check)
         self._truncate_dim = settings.dimensions
         self.dimensions = len(range(self._pipeline.dimensions(width))[: self._truncate_dim])
-        self.parameters = self._model.num_parameters() + self._pipeline.parameters
         self.memory_bytes = int(self._model.get_memory_footprint()) + self._pipeline.nbytes
         self.predicted_memory_bytes = predict(weight_shapes(folder), "float32", packed=False)
         give_back_memory()  # what loading and repacking the weights took

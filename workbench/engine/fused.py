@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
+from workbench.engine.kernels.matrix_kernel import matrix_kernel
 from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
@@ -73,6 +74,8 @@ class FusedDecoder:
         self._shape = kernel_shape(structure)
         self._rotary = RotaryVersions(rotary, structure.rotary_dim)
         self._dtype = dtype
+        self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
+        matrix_kernel(self._kv_format)  # compiled at loading, not by the first step
         self._context_length = context_length
         self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
@@ -203,7 +206,8 @@ class FusedDecoder:
             cache.reserve(position + 1 - cache.length)
         cos, sin = self._rotary.rows(positions, [cache.rotary_version for cache in caches])
         past = SequenceViews(
-            BF16 if self._dtype == torch.bfloat16 else FLOAT32,
+            self._kv_format,
+            matrix_kernel(self._kv_format),
             np.array([cache.address for cache in caches]),
             np.array([cache.capacity for cache in caches]),
             np.array(positions),
@@ -254,8 +258,14 @@ class FusedDecoder:
         return torch.tanh(logits / structure.logit_cap) * structure.logit_cap if structure.logit_cap else logits
 
 
-def compile_step() -> None:
-    """Compile all kernels of a decoder, which takes a minute or two if numba has not cached them."""
+def compile_step(formats: Iterable[int] = ()) -> None:
+    """Compile all kernels of a decoder, which takes a minute or two if numba has not cached them.
+
+    Args:
+        formats: weight formats whose kernels are compiled too; others are compiled with the first model that has them.
+    """
+    for weight_format in formats:
+        matrix_kernel(weight_format)
     weight, team = torch.zeros(ROWS, GROUP), Team(1)
     head = Matrix.int8(Int8Blocks.of(weight), GROUP)
     structure = BlockStructure(

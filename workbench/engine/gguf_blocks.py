@@ -1,6 +1,7 @@
-"""Blocks of GGUF files in the formats that the fused step reads, with exactly the file's numbers.
+"""Blocks of GGUF files in the engine's own formats of 4 and 8 bits, with exactly the file's numbers.
 
-In all of these, a float16 scale times whole numbers of a few bits is exact in float32:
+They are used for types that the step does not read as the file has them, and where ``int4`` or ``int8`` is asked for by
+name. In all of these, a float16 scale times whole numbers of a few bits is exact in float32:
 
 ======================  =================  ===========================================================
 type                    becomes            because a weight is

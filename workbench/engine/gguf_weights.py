@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.engine.gguf_blocks import int4_blocks, int8_blocks
-from workbench.engine.weight_sizes import StoredFormat, stored_formats
+from workbench.engine.weight_sizes import KEPT_TYPES, StoredFormat, stored_formats
 from workbench.engine.weights import Blocks, Int8Blocks, pad_columns
 from workbench.errors import ModelFormatError
 from workbench.gguf_files import GGUF_FACTS, GgufModel, GgufTensor, is_unchanged, read_gguf_model
-from workbench.gguf_files.tensor_names import LAYOUTS, ROTARY_TENSORS, row_order
+from workbench.gguf_files.tensor_names import row_order
 from workbench.gguf_files.tensor_types import READ_TYPES
 
 _CHUNK_WEIGHTS = 2**22
@@ -41,8 +42,8 @@ class GgufWeights:
     def __init__(self, folder: Path, full_name: Callable[[str], str] = str) -> None:
         self._model = open_model(folder)
         self._config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self._layout = LAYOUTS[self._model.architecture]
-        self._names = {full_name(theirs): ours for theirs, ours in _names(self._model).items()}
+        self._layout = self._model.layout
+        self._places = {full_name(name): place for name, place in self._model.places().items()}
         self._maps: dict[Path, NDArray[np.uint8]] = {}
 
     def __enter__(self) -> Self:
@@ -52,10 +53,10 @@ class GgufWeights:
         self._maps.clear()
 
     def names(self) -> set[str]:
-        return set(self._names)
+        return set(self._places)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensor(name).shape[::-1]
+        return self._places[name].shape
 
     def is_same(self, first: str, second: str) -> bool:
         """Return whether two tensors are stored alike."""
@@ -64,10 +65,11 @@ class GgufWeights:
         )
 
     def dense(self, name: str) -> Tensor:
-        """Return the tensor as stored in the file, or dequantized to float32."""
+        """Return the tensor as stored in the file, where possible without a copy, or dequantized to float32."""
         tensor, shape = self._tensor(name), self.shape(name)
         if tensor.type in _PLAIN:
-            numbers = torch.from_numpy(self._ordered(name).view(_PLAIN[tensor.type]).copy()).view(shape)
+            stored = np.require(self._ordered(name).view(_PLAIN[tensor.type]), requirements="A")
+            numbers = torch.from_numpy(stored).view(shape)
             weight = numbers.view(torch.bfloat16) if tensor.type == "BF16" else numbers
         else:
             weight = self._dequantized(name, tensor.type, shape)
@@ -87,20 +89,40 @@ class GgufWeights:
             return Int8Blocks.of(pad_columns(self.dense(name)))
         return int8_blocks(self._tensor(name).type, self._ordered(name))
 
+    def kept(self, names: Sequence[str]) -> tuple[str, Tensor] | None:
+        """Return type and rows of matrices that the step reads as the file has them, where possible without a copy.
+
+        Several matrices must be all experts of one tensor.
+        """
+        places = [self._places[name] for name in names]
+        first = places[0]
+        if first.tensor.type not in KEPT_TYPES:
+            return None
+        if first.expert is None:
+            return (first.tensor.type, torch.from_numpy(self._ordered(names[0]))) if len(names) == 1 else None
+        if [(place.name, place.expert) for place in places] != [(first.name, index) for index in range(len(places))]:
+            return None
+        rows = len(places) * first.shape[0]
+        data = self._mapped(first.path)[first.start : first.start + len(places) * first.nbytes]
+        return first.tensor.type, torch.from_numpy(np.ascontiguousarray(data.reshape(rows, -1)))
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the smallest format that holds several matrices together with exactly the file's numbers."""
         return stored_formats([self._tensor(name).type for name in names])
 
     def _tensor(self, name: str) -> GgufTensor:
-        return self._model.tensors[self._names[name]][0]
+        return self._places[name].tensor
+
+    def _mapped(self, path: Path) -> NDArray[np.uint8]:
+        if path not in self._maps:
+            self._maps[path] = np.memmap(path, np.uint8, mode="c")  # torch refuses what cannot be written
+        return self._maps[path]
 
     def _bytes(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of a tensor, shape (rows, bytes), in the mapped file."""
-        tensor, path, start = self._model.tensors[self._names[name]]
-        if path not in self._maps:
-            self._maps[path] = np.memmap(path, np.uint8, mode="r")
-        rows = self.shape(name)[0] if len(tensor.shape) > 1 else 1
-        return self._maps[path][start : start + tensor.nbytes].reshape(rows, -1)
+        place = self._places[name]
+        rows = place.shape[0] if len(place.shape) > 1 else 1
+        return self._mapped(place.path)[place.start : place.start + place.nbytes].reshape(rows, -1)
 
     def _ordered(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of a tensor with its rows in transformers' order."""
@@ -113,7 +135,7 @@ class GgufWeights:
 
     def _paired_heads(self, name: str) -> int | None:
         """Return the number of heads of a projection whose rows llama.cpp has reordered; None for all others."""
-        module = self._names[name].rpartition(".")[0].rpartition(".")[2]
+        module = self._places[name].name.rpartition(".")[0].rpartition(".")[2]
         heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(module)
         return self._config[heads] if heads and self._layout.has_pairs else None
 
@@ -132,14 +154,28 @@ class GgufWeights:
 
 
 def open_model(folder: Path) -> GgufModel:
-    """Return the GGUF model of a folder; raise ModelFormatError if its file has changed since the folder was made."""
+    """Return the GGUF model of a folder, whose headers are read once as long as its files stay the same.
+
+    Raises:
+        ModelFormatError: a file is missing, or has changed since the folder was made.
+    """
     parts = json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))["parts"]
-    path = Path(parts[0]["path"])
-    model = read_gguf_model(path)
-    for part in parts:
-        if not is_unchanged(part):
-            raise ModelFormatError(f"{part['path']} was changed after it was registered; register it again.")
-    return model
+    path, stamps = Path(parts[0]["path"]), tuple((part["path"], part["bytes"], part["mtime_ns"]) for part in parts)
+    changed = [part["path"] for part in parts if not is_unchanged(part)]
+    if not changed:
+        return _read_model(path, stamps)
+    read_gguf_model(path)  # raises for a file that is missing
+    raise ModelFormatError(f"{changed[0]} was changed after it was registered; register it again.")
+
+
+@lru_cache(maxsize=8)
+def _read_model(path: Path, _stamps: tuple[tuple[str, int, int], ...]) -> GgufModel:
+    return read_gguf_model(path)
+
+
+def gguf_files(folder: Path) -> list[Path]:
+    """Return the paths of all parts of a folder's GGUF file."""
+    return [Path(part["path"]) for part in json.loads((folder / GGUF_FACTS).read_text(encoding="utf-8"))["parts"]]
 
 
 def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -149,8 +185,7 @@ def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def gguf_types(folder: Path) -> dict[str, str]:
     """Return names in transformers and types, such as ``Q4_K``, of the weights of a folder's GGUF file."""
-    model = open_model(folder)
-    return {theirs: model.tensors[ours][0].type for theirs, ours in _names(model).items()}
+    return {name: place.tensor.type for name, place in open_model(folder).places().items()}
 
 
 def gguf_precision(folder: Path) -> str:
@@ -175,7 +210,7 @@ def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | N
         ModelFormatError: the message names the tensor.
     """
     model = open_model(folder)
-    layout = LAYOUTS[model.architecture]
+    layout = model.layout
     if expected is None:
         raise ModelFormatError(
             f"{model.path} has options of {model.architecture} that the compiled step does not cover; "
@@ -198,16 +233,10 @@ def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | N
 
 
 def _shapes(model: GgufModel) -> dict[str, tuple[int, ...]]:
-    return {theirs: model.tensors[ours][0].shape[::-1] for theirs, ours in _names(model).items()}
+    return {name: place.shape for name, place in model.places().items()}
 
 
 def _check_types(model: GgufModel) -> None:
     for tensor, path, _ in model.tensors.values():
         if tensor.type not in READ_TYPES:
             raise ModelFormatError(f"{path} has {tensor.name} in the type {tensor.type}, which cannot be read yet.")
-
-
-def _names(model: GgufModel) -> dict[str, str]:
-    """Return the names of tensors in the file by their names in transformers."""
-    layout = LAYOUTS[model.architecture]
-    return {layout.name_in_transformers(name): name for name in model.tensors if name not in ROTARY_TENSORS}

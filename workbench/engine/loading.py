@@ -16,43 +16,31 @@ from workbench.engine import memory
 from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.compute_thread import run_on_fresh_thread
+from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.devices import CPU, check_decoded
 from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
-from workbench.engine.on_device.targets import CPU, target_of
+from workbench.engine.on_device.targets import target_of
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_packable, is_served, pack, served_structure
+from workbench.engine.packing import is_packable, is_served, opened, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.step_errors import first_line
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
-from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-    from workbench.engine.on_device.proof import DeviceProof
+    from workbench.devices import DeviceProof
     from workbench.text_tokenizer import TextTokenizer
-
-DEFAULT_CONTEXT_LENGTH = 2048
-"""Context length of a model whose config has none; such models compute longer texts, too."""
-
-_CONTEXT_KEYS = (
-    "max_position_embeddings",
-    "n_positions",
-    "n_ctx",
-    "max_seq_len",
-    "seq_length",
-    "max_sequence_length",
-    "context_length",
-    "max_target_positions",
-)
 
 _LOADING_LOCK = threading.Lock()
 """Held while transformers loads a model, because it then replaces methods of its base class in all threads: a second
@@ -84,7 +72,7 @@ class LoadedModel:
     """Image processor of a vision-language model."""
     device: str = CPU
     device_proof: DeviceProof | None = None
-    """Comparison of a device with the CPU; None for the decoders of the CPU."""
+    """Comparison with the CPU, of a model on another device."""
 
 
 def load(
@@ -107,15 +95,16 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
-        device: the CPU, a device of torch such as ``cuda:0``, or ``torch:cpu``, the reference for devices.
+        device: a device by torch's name, as `devices.choose` returns it; ``torch:cpu`` is the reference for devices.
 
     Raises:
-        InvalidRequestError: there are no such devices.
+        InvalidRequestError: the device has no decoder, or torch does not find it.
         ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
+    check_decoded(device)
     target = target_of(device)
     check_folder(folder)
     if target is not None and precision != "float32":
@@ -133,7 +122,7 @@ def load(
             structure = served_structure(folder, config, memory.tensor_shapes(folder, merged))
         packed = structure is not None and (target is not None or is_packable(structure))
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged)
+    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged, device=device)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
@@ -206,22 +195,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not tokenizer.is_fast:
         raise ModelFormatError(f"the tokenizer of {folder} has no tokenizer.json and cannot be converted to one")
     return cast("PreTrainedTokenizerFast", tokenizer)
-
-
-def context_length(config: PreTrainedConfig) -> int:
-    """Return the context length of a config, or a default for models without one, such as state-space models.
-
-    The tokenizer's limit is not used, because it is often a placeholder of 1e30.
-    """
-    text = config.get_text_config(decoder=True)
-    named = {key: getattr(text, key, None) for key in _CONTEXT_KEYS}
-    return named_context_length(named) or DEFAULT_CONTEXT_LENGTH
-
-
-def named_context_length(text_config: Mapping[str, Any]) -> int | None:
-    """Return the context length of a text config, or None if it has none."""
-    named = (text_config.get(key) for key in _CONTEXT_KEYS)
-    return next((value for value in named if isinstance(value, int) and value > 0), None)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -310,8 +283,8 @@ def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -
     from transformers.models.auto.auto_factory import _get_model_class
 
     config = load_config(folder)
-    with WeightFiles(folder, adapter=adapter) as files:
-        changed = files.changed()
+    changed = set(adapter.changes)
+    with opened(folder, str, adapter) as files:
         weights = {name: files.dense(name) for name in files.names() - changed}
         weights |= {name: files.dense(name).to(dtype) for name in changed}
     model_class: Any = _get_model_class(config, kind._model_mapping)  # noqa: SLF001 - there is no public name

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.kernels.simd import ROWS
 from workbench.engine.model_reading import MatrixReader, Place
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
+from workbench.engine.weight_sizes import StoredFormat
 from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
 
 _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 """Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
+
+
+_DENSE: Mapping[str, Callable[[Tensor, Tensor | None], Matrix]] = {
+    "float32": Matrix.float32,
+    "float16": Matrix.float16,
+    "fp8": Matrix.fp8,
+    "bf16": Matrix.bf16,
+}
+"""Formats without blocks in any file."""
 
 
 class MatrixPacker(MatrixReader[Matrix]):
@@ -31,6 +42,8 @@ class MatrixPacker(MatrixReader[Matrix]):
         # Ratings are float32, because rounding would choose other experts.
         self._precisions: dict[Place, Precision] = {"layer": precision, "router": "float32", "outer": outer}
         self._parts = parts
+        self.keeps_formats = precision == "file"
+        self.splits_heads = structure.head_dim % ROWS == 0
 
     def read(
         self,
@@ -52,10 +65,14 @@ class MatrixPacker(MatrixReader[Matrix]):
             weight = self._files.dense(name)
             return weight.T.contiguous() if is_transposed else weight
 
-        if precision == "file":
-            precision = self._files.stored_format(list(names))
         columns = self._files.shape(names[0])[0 if is_transposed else 1]
-        match precision:
+        stored: Precision | StoredFormat = precision
+        if precision == "file":
+            kept = self._files.kept(names) if order is None and not is_transposed else None
+            if kept is not None:
+                return Matrix.of_file(*kept, columns, bias)
+            stored = self._files.stored_format(list(names))
+        match stored:
             case "int4":
                 read = (lambda name: Blocks.of(pad_columns(dense(name)))) if is_transposed else self._files.blocks
                 blocks = Blocks.cat([read(name) for name in names])
@@ -66,12 +83,5 @@ class MatrixPacker(MatrixReader[Matrix]):
                 )
                 blocks8 = Int8Blocks.cat([read8(name) for name in names])
                 return Matrix.int8(blocks8 if order is None else blocks8.rows(order), columns, bias)
-        weight = torch.cat([dense(name) for name in names])
-        weight = weight if order is None else weight[order]
-        match precision:
-            case "float32":
-                return Matrix.float32(weight, bias)
-            case "fp8":
-                return Matrix.fp8(weight, bias)
-            case "bf16":
-                return Matrix.bf16(weight, bias)
+        weight = torch.cat([dense(name) for name in names]) if len(names) > 1 else dense(names[0])
+        return _DENSE[stored](weight if order is None else weight[order], bias)

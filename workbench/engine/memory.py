@@ -1,4 +1,4 @@
-"""Memory guard: predicts a model's size from file headers, and compares it with the memory of this process."""
+"""Memory guard: predicts a model's size from file headers, and compares it with the memory of its device."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 
+from workbench.engine import devices
 from workbench.engine.adapters import Adapter
+from workbench.engine.devices import CPU
 from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
-from workbench.engine.grouped_formats import dense_shapes
+from workbench.engine.grouped_layouts import dense_shapes
 from workbench.engine.precision import PRECISIONS, Precision
-from workbench.engine.quantized_folders import stored_format, zero_biases
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import zero_biases
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError, ModelFormatError
@@ -32,21 +37,26 @@ class Plan:
     """Whether bf16 weights are held beside 4- and 8-bit ones, for prompts and batches."""
 
 
-def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> Plan:
+def plan(
+    folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None, device: str = CPU
+) -> Plan:
     """Return how to hold a model in the available memory.
 
     Args:
         packed: whether the fused decoder serves the model; its weights have one format.
         adapter: adapter that is merged into it.
+        device: device that holds the weights.
 
     Raises:
         InsufficientMemoryError: the model does not fit; the message names precisions that would.
     """
     shapes = tensor_shapes(folder, adapter)
-    available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     parameters = sum(prod(shape) for shape in shapes.values())
+    if device != CPU:
+        return Plan(parameters, _checked_device_bytes(shapes, precision, name, device), keep_bf16=False)
+    available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     for keep_bf16 in (False,) if packed else (True, False):
-        needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16)
+        needed = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=keep_bf16, adapter=adapter)
         if needed <= available:
             return Plan(parameters, needed, keep_bf16)
     advice = _what_fits(shapes, available, packed=packed)
@@ -56,15 +66,21 @@ def plan(folder: Path, precision: Precision, name: str, *, packed: bool, adapter
     )
 
 
-def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None) -> None:
+def check_limit(
+    folder: Path, precision: Precision, name: str, *, packed: bool, adapter: Adapter | None = None, device: str = CPU
+) -> None:
     """Raise if a model could not be loaded even alone; a provider calls this at registration.
 
     Raises:
-        InsufficientMemoryError: it exceeds this process's limit; the message names precisions that would fit.
+        InsufficientMemoryError: it exceeds the limit of this process or of the device; the message names precisions
+            that would fit.
     """
     shapes = tensor_shapes(folder, adapter)
+    if device != CPU:
+        _checked_device_bytes(shapes, precision, name, device, even_alone=True)
+        return
     room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
-    needed = weights_bytes(folder, shapes, precision, packed=packed)
+    needed = weights_bytes(folder, shapes, precision, packed=packed, adapter=adapter)
     if needed > room:
         raise InsufficientMemoryError(
             f"{name} {_held(precision)} needs {_mb(needed)}, but a model can use at most {_mb(max(room, 0))} of the "
@@ -73,14 +89,48 @@ def check_limit(folder: Path, precision: Precision, name: str, *, packed: bool, 
 
 
 def weights_bytes(
-    folder: Path, shapes: Mapping[str, tuple[int, ...]], precision: Precision, *, packed: bool, keep_bf16: bool = False
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: Precision,
+    *,
+    packed: bool,
+    keep_bf16: bool = False,
+    adapter: Adapter | None = None,
 ) -> int:
-    """Return the predicted size of a folder's weights in bytes; as they are stored, safetensors take at most 4 each."""
+    """Return the predicted size of a folder's weights in bytes.
+
+    As they are stored, safetensors take at most 4 bytes each, and tensors that an adapter changes are held in float32.
+    """
+    if precision == "file" and is_gguf(folder):
+        merged = dict.fromkeys(adapter.changes, "F32") if adapter else {}
+        return predict_stored(shapes, gguf_types(folder) | merged)
     if precision == "file":
-        return (
-            predict_stored(shapes, gguf_types(folder)) if is_gguf(folder) else predict(shapes, "float32", packed=True)
-        )
+        return predict(shapes, "float32", packed=True)
     return predict(shapes, precision, packed=packed, keep_bf16=keep_bf16)
+
+
+def device_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision) -> int:
+    """Return the predicted size in bytes of weights on a device other than the CPU: 16 bits each, 32 in float32."""
+    return predict(shapes, "float32" if precision == "float32" else "bf16", packed=False)
+
+
+def _checked_device_bytes(
+    shapes: Mapping[str, tuple[int, ...]], precision: Precision, name: str, device: str, *, even_alone: bool = False
+) -> int:
+    """Return the predicted size of weights on a device; raise `InsufficientMemoryError` unless it has room for them.
+
+    Args:
+        even_alone: compare with all of the device's memory instead of the free part.
+    """
+    free, total = devices.memory_bytes(device)
+    needed, room = device_bytes(shapes, precision), max(0, (total if even_alone else free) - RESERVE_BYTES)
+    if needed <= room:
+        return needed
+    smaller = device_bytes(shapes, "bf16")
+    advice = f"choose bf16 ({_mb(smaller)}) or the device cpu" if smaller <= room else "choose the device cpu"
+    share = f"{_mb(room)} of the {_mb(total)} of {device}"
+    limit = f"a model can use at most {share}" if even_alone else f"only {share} are free"
+    raise InsufficientMemoryError(f"{name} {_held(precision)} needs {_mb(needed)}, but {limit}; {advice}")
 
 
 def _held(precision: Precision) -> str:
@@ -112,6 +162,11 @@ def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tup
     Args:
         adapter: adapter that is merged into them; it may separate a head that was tied to the embedding.
     """
+    shapes = _base_shapes(folder)
+    return shapes if adapter is None else adapter.shapes(shapes)
+
+
+def _base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     if is_gguf(folder):
         return gguf_shapes(folder)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -122,7 +177,7 @@ def tensor_shapes(folder: Path, adapter: Adapter | None = None) -> dict[str, tup
         file_of |= dict.fromkeys(found, path)
     stored = stored_format(folder)
     if stored is None:
-        return shapes if adapter is None else adapter.shapes(shapes)
+        return shapes
     added = zero_biases(stored, file_of, shapes)
     return dense_shapes(stored, {name: shape for name, shape in shapes.items() if name not in added})
 
@@ -133,18 +188,24 @@ def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
     return is_mask or name.endswith((".masked_bias", ".rotary_emb.inv_freq"))
 
 
-def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the weights of one safetensors file, read from its header."""
-    return {name: tuple(entry["shape"]) for name, entry in _header(path).items() if name != "__metadata__"}
+def file_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return names and shapes of the weights of one safetensors file, read from its header.
 
-
-def _header(path: Path) -> dict[str, Any]:
+    Loading needs them for its checks, for the plan and for an adapter, and reads the header once.
+    """
     try:
-        with path.open("rb") as file:  # 8 bytes of length, then that much JSON
-            (length,) = struct.unpack("<Q", file.read(8))
-            return cast("dict[str, Any]", json.loads(file.read(min(length, path.stat().st_size))))
-    except (OSError, struct.error, ValueError) as error:
+        status = path.stat()
+        return _header_shapes(path, status.st_size, status.st_mtime_ns)
+    except (OSError, struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
+
+
+@lru_cache(maxsize=64)
+def _header_shapes(path: Path, size: int, _mtime_ns: int) -> Mapping[str, tuple[int, ...]]:
+    with path.open("rb") as file:  # 8 bytes of length, then that much JSON
+        (length,) = struct.unpack("<Q", file.read(8))
+        header: dict[str, Any] = json.loads(file.read(min(length, size)))
+    return MappingProxyType({name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"})
 
 
 def _mb(nbytes: int) -> str:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.gguf_files import GGUF_FACTS
+from workbench.gguf_files.bounded_file import BoundedFile
 from workbench.sentence_parts import LIST
 
 CLASSIFIER = "ForSequenceClassification"
@@ -22,6 +23,9 @@ _OTHER_TASKS = (
 )
 
 GENERATION = "generation_config.json"
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""File with the config of an adapter, in the adapter's folder."""
 
 _PLAIN_SETTINGS: Mapping[str, tuple[type, ...]] = {
     "bos_token_id": (int,),
@@ -43,14 +47,14 @@ def check_folder(folder: Path) -> None:
     config = _check_settings(folder)
     if not (folder / LIST).exists():
         _refuse_encoder(folder, config)
-        _refuse_adapter(folder)
+        refuse_stray_adapter(folder)
     _check_weights(folder)
 
 
 def check_classifier_folder(folder: Path) -> None:
     """Raise if a folder is not a text classifier, or cannot or must not be loaded; reads what `check_folder` does."""
     config = _check_settings(folder)
-    name = str(next(iter(config.get("architectures") or ()), "model without an architecture"))
+    name = architecture_of(config) or "model without an architecture"
     if not name.endswith(CLASSIFIER):
         raise ModelFormatError(f"{folder} holds a {name}; a text classifier (...{CLASSIFIER}) is needed")
     _check_weights(folder)
@@ -81,7 +85,8 @@ def check_task(folder: Path, config: Mapping[str, Any]) -> None:
 
 def architecture_of(config: Mapping[str, Any]) -> str:
     """Return the first architecture that a config lists, such as ``LlamaForCausalLM``; empty if it lists none."""
-    return str(next(iter(config.get("architectures") or ()), ""))
+    listed = config.get("architectures")
+    return str(listed[0]) if isinstance(listed, list) and listed else ""
 
 
 def is_bare(name: str, config: Mapping[str, Any]) -> bool:
@@ -131,9 +136,18 @@ def _not_generating(folder: Path, name: str) -> ModelFormatError:
     )
 
 
-def _refuse_adapter(folder: Path) -> None:
-    """Refuse a whole model with an adapter beside it, which transformers would apply where peft is installed."""
-    if (path := folder / "adapter_config.json").exists():
+def refuse_stray_adapter(folder: Path) -> None:
+    """Refuse a whole model with an adapter's config beside it: transformers would apply it where peft is installed.
+
+    The file does not say whether the weights contain the adapter already.
+    """
+    path = folder / ADAPTER_CONFIG
+    if path.exists() and is_sentence_model(folder):
+        raise ModelFormatError(
+            f"{path} stands beside a sentence model, and adapters of these are not supported: merge the adapter into "
+            "the model, and delete this file"
+        )
+    if path.exists():
         raise ModelFormatError(
             f"{path} stands beside a whole model, which may or may not contain the adapter: delete this file, or move "
             "the adapter to a folder of its own and name it after the model, as in model+./adapter"
@@ -161,11 +175,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> object:
+    if not path.exists():
+        raise ModelFormatError(f"{path.parent} has no {path.name}; a folder in Hugging Face layout is needed")
+    with BoundedFile(path) as file:
+        content = file.bytes(file.size, "its content")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFormatError(f"{path.parent} has no {path.name}; a folder in Hugging Face layout is needed") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ModelFormatError(f"{path} cannot be read as JSON: {error}") from error
 
 

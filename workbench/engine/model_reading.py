@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from typing import Generic, Literal
 
 import torch
@@ -22,6 +23,11 @@ Place = Literal["layer", "router", "outer"]
 class MatrixReader(ABC, Generic[M]):
     """Reader of the matrices of one model."""
 
+    keeps_formats = False
+    """Whether each matrix keeps the format of its file, so that those of different formats are not joined."""
+    splits_heads = True
+    """Whether queries, keys and values may be matrices of their own."""
+
     def __init__(self, structure: BlockStructure, files: Weights) -> None:
         self._structure = structure
         self._files = files
@@ -35,20 +41,30 @@ class MatrixReader(ABC, Generic[M]):
         """Return the matrix that rates experts, in float32: rounding would choose others."""
         return self.read([f"{module}.weight"], "router")
 
-    def qkv(self, prefix: str) -> M:
-        """Return the matrix of all query heads, then key heads, then value heads."""
-        modules = [f"{prefix}.{name}" for name in self._structure.names.qkv]
-        order = qkv_order(self._structure)
-        if order is None:
-            return self.linear(*modules)
+    def qkv(self, prefix: str) -> tuple[M, ...]:
+        """Return the matrices of queries, keys and values, or one with all query heads, then key and value heads."""
+        structure = self._structure
+        modules = [f"{prefix}.{name}" for name in structure.names.qkv]
+        order = qkv_order(structure)
+        if order is None and self.splits_heads:
+            return self._together([[module] for module in modules])
         bias = self._bias(modules)
-        return self.read(
-            [f"{module}.weight" for module in modules],
-            "layer",
-            None if bias is None else bias[order],
-            order=order,
-            is_transposed=self._structure.is_transposed,
-        )
+        if bias is not None and order is not None:
+            bias = bias[order]
+        names, is_transposed = [f"{module}.weight" for module in modules], structure.is_transposed
+        return (self.read(names, "layer", bias, order=order, is_transposed=is_transposed),)
+
+    def gate_up(self, prefix: str) -> tuple[M, ...]:
+        """Return the matrices of gate and up, or one with the rows of both; the rows of experts follow each other."""
+        experts = expert_prefixes(self._structure)
+        names = self._structure.names.gate_up
+        return self._together([[f"{prefix}.{one}{name}" for one in experts] for name in names])
+
+    def _together(self, parts: Sequence[Sequence[str]]) -> tuple[M, ...]:
+        """Return parts, each the modules of one matrix, as one matrix unless each keeps the format of its file."""
+        if self.keeps_formats:
+            return tuple(self.linear(*modules) for modules in parts)
+        return (self.linear(*chain.from_iterable(parts)),)
 
     def embedding_and_head(self) -> tuple[M, M]:
         """Return the embedding and the head.
@@ -145,7 +161,7 @@ class WeightReader(Generic[M]):
             post_attention_norm=norm(names.post_attention_norm),
             pre_mlp_norm=norm(names.pre_mlp_norm),
             router=self._matrices.router(f"{prefix}.{names.router}") if names.router else None,
-            gate_up=self._matrices.linear(*(f"{prefix}.{one}{name}" for one in experts for name in names.gate_up)),
+            gate_up=self._matrices.gate_up(prefix),
             down=self._matrices.linear(*(f"{prefix}.{one}{names.down}" for one in experts)),
             post_mlp_norm=norm(names.post_mlp_norm),
         )

@@ -47,8 +47,8 @@ class Block(Generic[M]):
     """The weights of one layer."""
 
     pre_attention_norm: Norm | None
-    qkv: M
-    """Rows: all query heads, then key heads, then value heads."""
+    qkv: tuple[M, ...]
+    """The matrices of queries, keys and values, or one with the rows of all three."""
     qk_norm: Norm | None
     """Weights for each component of the query heads, then the key heads, shape ((heads + kv_heads) * head_dim,)."""
     output: M
@@ -56,14 +56,15 @@ class Block(Generic[M]):
     pre_mlp_norm: Norm | None
     router: M | None
     """Matrix that rates experts."""
-    gate_up: M
-    """Rows: gate, then up; of a plain MLP, its first projection. Those of experts follow each other."""
+    gate_up: tuple[M, ...]
+    """Gate and up, or one matrix with the rows of both; of a plain MLP, its first projection. The rows of experts
+    follow each other: first those of all gates, then those of all others."""
     down: M
     post_mlp_norm: Norm | None
 
     @property
-    def matrices(self) -> tuple[M, M, M, M]:
-        return self.qkv, self.output, self.gate_up, self.down
+    def matrices(self) -> tuple[M, ...]:
+        return *self.qkv, self.output, *self.gate_up, self.down
 
     @property
     def norms(self) -> tuple[Norm | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from workbench.engine.kernels.step_memory import (
     Shape,
     Weights,
 )
-from workbench.engine.model_weights import ModelWeights
+from workbench.engine.model_weights import Block, ModelWeights
 
 _QK_NORMS = {"none": NO_NORM, "head": HEAD_NORM, "own_heads": HEAD_NORM, "projection": PROJECTION_NORM}
 
@@ -28,11 +29,11 @@ PackedWeights: TypeAlias = ModelWeights[Matrix]
 def kernel_weights(weights: PackedWeights) -> Weights:
     """Return the addresses that kernels read; the caller keeps the weights alive."""
     layers = weights.structure.layers[: len(weights.blocks)]
-    linears = [[matrix.descriptor for matrix in block.matrices] for block in weights.blocks]
+    linears = [_linears(block, weights.structure) for block in weights.blocks]
     norms = [[(0, 0) if norm is None else norm.addresses for norm in block.norms] for block in weights.blocks]
     rotary = [-1 if layer.rotary is None else layer.rotary for layer in layers]
     return Weights(
-        linears=np.array(linears, np.int64).reshape(-1, 4, 5),
+        linears=np.array(linears, np.int64).reshape(-1, 7, 5),
         norms=np.array([*norms, [weights.final_norm.addresses, *[(0, 0)] * 4]], np.int64),
         layers=np.array(
             [[index, layer.window, layer.chunk] for index, layer in zip(rotary, layers, strict=True)], np.int64
@@ -45,6 +46,26 @@ def kernel_weights(weights: PackedWeights) -> Weights:
         positions=np.array(weights.positions.descriptor if weights.positions else [0] * 5, np.int64),
         head=np.array(weights.head.descriptor, np.int64),
     )
+
+
+def _linears(block: Block[Matrix], structure: BlockStructure) -> list[list[int]]:
+    """Return the descriptors of a layer's linear layers, in the order of `Weights.linears`."""
+    sizes = [heads * structure.head_dim for heads in (structure.heads, structure.kv_heads, structure.kv_heads)]
+    inner = structure.inner * (structure.experts or 1)
+    return [
+        *_descriptors(block.qkv, sizes),
+        block.output.descriptor,
+        *_descriptors(block.gate_up, [inner, inner]),
+        block.down.descriptor,
+    ]
+
+
+def _descriptors(matrices: Sequence[Matrix], sizes: Sequence[int]) -> list[list[int]]:
+    """Return the descriptors of parts, each a matrix, or all in one matrix, one after the other."""
+    if len(matrices) == len(sizes):
+        return [matrix.descriptor for matrix in matrices]
+    (joined,) = matrices
+    return [joined.descriptor_from(sum(sizes[:part])) for part in range(len(sizes))]
 
 
 def kernel_shape(structure: BlockStructure) -> Shape:

@@ -6,14 +6,17 @@ exactly the expected tensors. The general decoder serves all other models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
+from workbench.engine.adapted_weights import AdaptedWeights
 from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure, expected_tensors
 from workbench.engine.families import structure_of
@@ -33,8 +36,14 @@ if TYPE_CHECKING:
 
 
 def is_packable(structure: BlockStructure) -> bool:
-    """Return whether the kernels compute matrices of these sizes."""
-    return not (structure.inner % ROWS or (structure.experts and structure.hidden % ROWS))
+    """Return whether threads can share the rows of the MLP, and of experts, in whole groups."""
+    return structure.inner % ROWS == 0 and (not structure.experts or structure.hidden % ROWS == 0)
+
+
+def _folder_structure(folder: Path, config: PreTrainedConfig) -> BlockStructure | None:
+    """Return the structure of a folder's model; GGUF files have the matrices of all architectures as (out, in)."""
+    structure = structure_of(config)
+    return replace(structure, is_transposed=False) if structure is not None and is_gguf(folder) else structure
 
 
 def served_structure(
@@ -45,10 +54,10 @@ def served_structure(
     Raises:
         ModelFormatError: it is a GGUF file, which transformers' forward does not compute; the message says why.
     """
-    structure = structure_of(config)
+    structure = _folder_structure(folder, config)
     if not is_gguf(folder):
         return structure if structure is not None and _has_structure(structure, shapes) else None
-    is_covered = structure is not None and structure.inner % ROWS == 0
+    is_covered = structure is not None and is_packable(structure)
     expected = expected_tensors(structure) if structure is not None and is_covered else None
     check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
     return structure
@@ -77,7 +86,7 @@ def pack(
         parts: parts that were packed before; all others are added to it.
         adapter: adapter that is merged into the weights before they are packed.
     """
-    structure, parts = structure_of(config), parts or PackedParts()
+    structure, parts = _folder_structure(folder, config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
     with opened(folder, structure.full_name, adapter) as files:
         matrices = MatrixPacker(structure, files, precision, parts)
@@ -91,16 +100,20 @@ def pack(
     )
 
 
-def opened(
-    folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None
-) -> AbstractContextManager[Weights]:
-    """Return the weights of a model folder, in its safetensors files or in a GGUF file.
+@contextmanager
+def opened(folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None) -> Iterator[Weights]:
+    """Open the weights of a model folder, which are in its safetensors files or in a GGUF file.
 
     Args:
         full_name: function from a tensor's name in transformers to the name by which it is found.
-        adapter: adapter that is merged into the weights of safetensors files.
+        adapter: adapter that is merged into the weights as they are read, in float32.
     """
-    return GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name, adapter=adapter)
+    with GgufWeights(folder, full_name) if is_gguf(folder) else WeightFiles(folder, full_name) as weights:
+        if adapter is None:
+            yield weights
+            return
+        with safe_open(adapter.weights, framework="pt") as tensors:
+            yield AdaptedWeights(weights, adapter, tensors, full_name)
 
 
 def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:

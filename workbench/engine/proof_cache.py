@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench._version import __version__
-from workbench.engine.adapter_config import CONFIG
-from workbench.engine.model_folder import GENERATION
+from workbench.engine.model_folder import ADAPTER_CONFIG, GENERATION
 from workbench.engine.proof import SWITCHED_OFF_NOTES, Proof
 from workbench.engine.weights import shards
 from workbench.errors import UnprovenModelError
@@ -90,7 +89,7 @@ def _key(checksum: object, precision: Precision) -> str:
 
 def _files(folder: Path, adapter: Path | None) -> list[Path]:
     configs = [folder / name for name in ("config.json", GENERATION)]
-    adapters = [] if adapter is None else [adapter.with_name(CONFIG), adapter]
+    adapters = [] if adapter is None else [adapter.with_name(ADAPTER_CONFIG), adapter]
     return [path for path in [*configs, *shards(folder), *adapters] if path.exists()]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.model_folder import read_json
+from workbench.engine.model_folder import read_json, refuse_stray_adapter
 from workbench.errors import ModelFormatError
 
 _TRANSFORMER_FILES = tuple(
@@ -56,10 +56,7 @@ def read_settings(folder: Path) -> SentenceSettings:
     Raises:
         ModelFormatError: a file is damaged, or has an unsupported setting.
     """
-    if (folder / "adapter_config.json").exists():
-        raise ModelFormatError(
-            f"{folder}/adapter_config.json: adapters are not supported; merge the adapter into the model"
-        )
+    refuse_stray_adapter(folder)
     path, transformer = _transformer_config(folder)
     longest, lower_case = _transformer_settings(path, transformer)
     path = folder / "config_sentence_transformers.json"

@@ -11,7 +11,7 @@ from workbench.engine.block_structure import Activation, BlockStructure, LayerSt
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn", "dynamic"})
 """Rotary types whose angles depend only on the position; those of dynamic scaling change beyond the context alone."""
 
-_ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
     "gelu": "gelu",
@@ -21,6 +21,7 @@ _ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
     "relu2": "relu2",
 }
+"""Activations of transformers that kernels have."""
 
 
 class UncoveredError(Exception):
@@ -37,7 +38,7 @@ def base_structure(config: Any, *, norm_eps: float, activation: str, **parts: An
     """Return the structure that Llama's block has with the config's sizes, except for ``parts``."""
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    require(activation in _ACTIVATIONS)
+    require(activation in ACTIVATIONS)
     given = {
         "hidden": config.hidden_size,
         "inner": getattr(config, "intermediate_size", None),
@@ -54,7 +55,7 @@ def base_structure(config: Any, *, norm_eps: float, activation: str, **parts: An
         head_dim=head_dim,
         is_tied=config.tie_word_embeddings,
         norm_eps=norm_eps,
-        activation=_ACTIVATIONS[activation],
+        activation=ACTIVATIONS[activation],
         **given | parts,
     )
 

@@ -1,8 +1,11 @@
-"""Hidden states of many texts by a BERT without padding, in the CPU's matrix tiles or in torch's products.
+"""Hidden states of many texts by a BERT without padding.
 
 The tokens of all texts are concatenated: linear layers, norms and activations compute each token alone, and attention
-is limited to each text. So a text goes through the same operations in any batch, in tiles in the same order. Attention
-is replaced in transformers' model, and so are linear layers where there are tiles.
+is limited to each text. So a text goes through the same operations in any batch, and in the same order.
+
+Where there are matrix tiles, they replace the linear layers of transformers' model, and its attention is replaced by
+torch's of texts of one length at a time. Otherwise a `PackedEncoder` replaces all layers, if its kernels have all parts
+of the model.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from torch.nn import functional as F
 
 from workbench.engine.kernels.bf16_split import split_linears
 from workbench.engine.kernels.tiles import AVAILABLE
+from workbench.engine.packed_encoder import PackedEncoder, can_pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 _ATTENTION = "within_each_text"
 
-UNPADDED_TOKENS = 512 if AVAILABLE else 1024
-"""Tokens of the largest batch that is useful for one thread: torch packs the weights for each of its products."""
+UNPADDED_TOKENS = 512
+"""Tokens of the largest batch that is useful for one thread."""
 
 
 def fits(config: PreTrainedConfig) -> bool:
@@ -34,6 +38,9 @@ def fits(config: PreTrainedConfig) -> bool:
 
 def remove_padding(model: PreTrainedModel) -> None:
     """Prepare a model that `fits` for `hidden_states`; it cannot be used otherwise afterwards."""
+    if not AVAILABLE and can_pack(model.config):
+        model.encoder = PackedEncoder(model.encoder, model.config)
+        return
     from transformers import AttentionInterface  # imports all of transformers' models, which takes seconds
 
     AttentionInterface.register(_ATTENTION, _attend)
@@ -43,12 +50,15 @@ def remove_padding(model: PreTrainedModel) -> None:
 
 
 def hidden_states(model: Any, texts: Sequence[Mapping[str, list[int]]]) -> list[Tensor]:
-    """Return the last hidden states of each text, shape (tokens, hidden), computed on the calling thread."""
+    """Return the last hidden states of each text, shape (tokens, hidden), on as many threads as torch has here."""
     lengths = [len(text["input_ids"]) for text in texts]
     inputs = {
         name: torch.tensor([list(itertools.chain.from_iterable(text[name] for text in texts))]) for name in texts[0]
     }  # (1, tokens of all) each
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
+    if isinstance(model.encoder, PackedEncoder):
+        embeddings = model.embeddings(**inputs, position_ids=positions)[0]
+        return list(model.encoder(embeddings, lengths).split(lengths))
     hidden = model(**inputs, position_ids=positions, lengths=lengths).last_hidden_state
     return list(hidden[0].split(lengths))
 

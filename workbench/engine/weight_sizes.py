@@ -5,10 +5,11 @@ Nothing here needs torch, so that models can be listed without loading it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Literal, TypeAlias
+
+from workbench.gguf_files.tensor_types import bytes_per_weight
 
 GROUP = 32
 """Weights of one row that share a scale, and in 4 bits a minimum."""
@@ -26,16 +27,18 @@ _OUTER = ("embed", "lm_head", "wte", "wpe")
 _ROUTERS = ("mlp.gate.weight", "block_sparse_moe.gate.weight")
 """Ends of names of the matrices that rate experts, which the fused decoder holds in float32."""
 
-StoredFormat: TypeAlias = Literal["int4", "int8", "bf16", "float32"]
-"""Format of the fused step that holds a type of GGUF files exactly."""
+KEPT_TYPES = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"})
+"""Types of GGUF files that the fused step reads as the file has them."""
+
+StoredFormat: TypeAlias = Literal["int4", "int8", "bf16", "float16", "float32"]
+"""Format of the fused step that holds other types, or several together, exactly."""
 
 _STORED_FORMATS: tuple[tuple[StoredFormat, frozenset[str]], ...] = (
     ("int4", frozenset({"Q4_0", "Q4_1", "Q4_K"})),
     ("int8", frozenset({"Q8_0", "Q5_0", "IQ4_NL", "IQ4_XS"})),
     ("bf16", frozenset({"BF16"})),
+    ("float16", frozenset({"F16"})),
 )
-_JOINED = re.compile(r"(?:q|k|v)_proj|(?:gate|up)_proj")
-"""Matrices that the fused decoder holds as one."""
 
 _COLUMNS_INT8 = 32
 _COLUMNS_INT4 = 64
@@ -57,14 +60,13 @@ def stored_formats(types: Iterable[str]) -> StoredFormat:
 
 def predict_stored(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str]) -> int:
     """Return the predicted size in bytes of the weights of a GGUF file that is held as it is."""
-    together: dict[str, set[str]] = {}
-    for name, kind in types.items():
-        together.setdefault(_joined(name), set()).add(kind)
-    return sum(round(_bytes_as(shape, stored_formats(together[_joined(name)]))) for name, shape in shapes.items())
+    return sum(round(_stored_bytes(shape, types[name])) for name, shape in shapes.items())
 
 
-def _joined(name: str) -> str:
-    return _JOINED.sub(lambda match: "gate_up" if match[0] in ("gate_proj", "up_proj") else "qkv", name)
+def _stored_bytes(shape: tuple[int, ...], kind: str) -> float:
+    if len(shape) > 1 and kind in KEPT_TYPES:
+        return prod(shape) * bytes_per_weight(kind)
+    return _bytes_as(shape, stored_formats([kind]))
 
 
 def _packed_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:

@@ -1,14 +1,14 @@
 """Weights of a model folder, read one at a time by name.
 
 A folder may have a ``blocks.safetensors`` beside the ordinary weights: the quantized blocks of the GGUF file that it
-was converted from, so that they need not be quantized a second time. Matrices in one of the `grouped_formats` have the
+was converted from, so that they need not be quantized a second time. Matrices in one of the `grouped_layouts` have the
 name and shape that they would have without it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from workbench.engine.adapters import Adapter
-from workbench.engine.grouped_formats import ADVICE, GroupedFormat, Groups, matrices
-from workbench.engine.low_rank import Change
+from workbench.engine.grouped_formats import Groups, read_groups
+from workbench.engine.grouped_layouts import ADVICE, GroupedLayout, matrices
 from workbench.engine.model_folder import read_json
-from workbench.engine.quantized_folders import stored_format
+from workbench.engine.quantization_settings import stored_format
 from workbench.engine.weight_sizes import GROUP, StoredFormat
 from workbench.errors import ModelFormatError
 
@@ -111,6 +110,9 @@ class Weights(Protocol):
     def int8_blocks(self, name: str) -> Int8Blocks:
         """Return the matrix in 8-bit blocks, like `blocks`."""
 
+    def kept(self, names: Sequence[str]) -> tuple[str, Tensor] | None:
+        """Return type and rows, uint8 (rows, bytes), of matrices that the step reads as the file has them, or None."""
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return the smallest format that holds several matrices together with exactly the file's numbers."""
 
@@ -120,19 +122,15 @@ class WeightFiles:
 
     Args:
         full_name: function from a tensor's name in the files to the name by which methods find it.
-        adapter: adapter that is merged into the weights as they are read, in float32.
     """
 
-    def __init__(self, folder: Path, full_name: Callable[[str], str] = str, *, adapter: Adapter | None = None) -> None:
+    def __init__(self, folder: Path, full_name: Callable[[str], str] = str) -> None:
         self._folder = folder
         self._full_name = full_name
-        self._adapter = adapter
-        self._adapter_file: Any = None
-        self._changes: dict[str, Change] = {}
         self._files = ExitStack()
         self._file_of: dict[str, tuple[Any, str]] = {}
         self._grouped: dict[str, dict[str, str]] = {}
-        self._format: GroupedFormat | None = None
+        self._format: GroupedLayout | None = None
         self._blocks: Any = None
         self._block_types: dict[str, str] = {}
 
@@ -147,28 +145,14 @@ class WeightFiles:
         if path.exists():
             self._blocks = self._files.enter_context(safe_open(path, framework="pt"))
             self._block_types = json.loads(self._blocks.metadata()["types"])
-        if self._adapter is not None:
-            self._adapter_file = self._files.enter_context(safe_open(self._adapter.weights, framework="pt"))
-            self._merge(self._adapter)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def _merge(self, adapter: Adapter) -> None:
-        """Note what the adapter changes; the blocks of changed matrices are those of their base."""
-        self._changes = {self._full_name(name): change for name, change in adapter.changes.items()}
-        for name, change in self._changes.items():
-            self._file_of.setdefault(name, self._file_of[self._full_name(change.source)])
-            self._block_types.pop(name, None)
-
     def names(self) -> set[str]:
         parts = {part for matrix in self._grouped.values() for part in matrix.values()}
         return (set(self._file_of) - parts) | set(self._grouped)
-
-    def changed(self) -> set[str]:
-        """Return the names of the tensors that an adapter changes."""
-        return set(self._changes)
 
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._grouped and self._format is not None:
@@ -180,10 +164,7 @@ class WeightFiles:
         return torch.equal(self.dense(first), self.dense(second))
 
     def dense(self, name: str) -> Tensor:
-        """Return the tensor as stored in the file; in float32 if its format is grouped or an adapter changes it."""
-        change = self._changes.get(name)
-        if change is not None:
-            return change.applied(lambda source: self._stored(self._full_name(source)), self._adapter_file.get_tensor)
+        """Return the tensor as stored in the file; in float32 if its format is grouped."""
         if name in self._grouped:
             return self._groups(name).dense()
         return self._stored(name)
@@ -211,6 +192,9 @@ class WeightFiles:
         q, scale = (self._part(f"{name}.{part}", (rows, columns // per)) for part, per in (("q", 1), ("scale", GROUP)))
         return Int8Blocks(q, scale.float())
 
+    def kept(self, names: Sequence[str]) -> None:
+        """Return None: no format of these files is read as it is."""
+
     def stored_format(self, names: list[str]) -> StoredFormat:
         """Return ``bf16`` if all are stored in it, or else ``float32``."""
         return "bf16" if all(self.dense(name).dtype == torch.bfloat16 for name in names) else "float32"
@@ -219,7 +203,7 @@ class WeightFiles:
         assert self._format is not None, "only its matrices are grouped"
         parts = self._grouped[name]
         try:
-            return self._format.read(lambda part: self._stored(parts[part]), self._part_shapes(name))
+            return read_groups(self._format, lambda part: self._stored(parts[part]), self._part_shapes(name))
         except ModelFormatError as error:
             raise ModelFormatError(f"{name} in {self._folder} is not supported: {error}. {ADVICE}") from None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from workbench import catalog
 from workbench.catalog.folders import WEIGHTS
-from workbench.engine.model_folder import check_config, check_task, is_bare
+from workbench.engine.families import ARCHITECTURES
+from workbench.engine.grouped_layouts import GroupedLayout, dense_shapes
+from workbench.engine.model_folder import check_config, check_task, is_bare, refuse_stray_adapter
+from workbench.engine.quantization_settings import layout_of, quantization_method
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
 from workbench.found.safetensors_folder import FolderFacts, read_folder
@@ -23,8 +27,11 @@ from workbench.records import FoundModel
 from workbench.sentence_parts import LIST
 
 _PRECISIONS = ("float32", "bf16", "int8", "int4")
-"""Precisions to serve a folder in, the most exact one first; fp8 takes as much memory as int8 and is less exact."""
+"""Precisions to serve a folder in, the most exact one first; fp8 takes as much memory as int8 and is less exact.
+
+A folder of 4-bit groups is exact in float32 and in int4."""
 _LONGEST_NAME = 80
+_LONGEST_PROBLEM = 600
 
 _Stamp: TypeAlias = tuple[int, int] | None
 
@@ -84,7 +91,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     problem = ""
     try:
         for path, _ in parts:
-            header = read_gguf_header(path)
+            header = read_gguf_header(path, quick=True)
             tensors += header.tensors
             for name, count in header.weights_by_type.items():
                 weights_by_type[name] = weights_by_type.get(name, 0) + count
@@ -125,52 +132,73 @@ def _memory_bytes(architecture: str | None, tensors: Sequence[GgufTensor]) -> in
     """Return the memory of a file's weights when they are served as they are; None without weights."""
     if architecture is None or architecture not in LAYOUTS:
         return sum(tensor.nbytes for tensor in tensors) or None
-    named = {LAYOUTS[architecture].name_in_transformers(tensor.name): tensor for tensor in tensors}
+    named = {_name_in_transformers(architecture, tensor.name): tensor for tensor in tensors}
     types = {name: tensor.type for name, tensor in named.items()}
     return predict_stored({name: tensor.shape[::-1] for name, tensor in named.items()}, types) or None
+
+
+@lru_cache(maxsize=10_000)
+def _name_in_transformers(architecture: str, name: str) -> str:
+    return LAYOUTS[architecture].name_in_transformers(name)
 
 
 def _describe_folder(candidate: Candidate) -> FoundModel:
     model = FoundModel(candidate.name, candidate.place, "safetensors", str(candidate.path))
     try:
         facts = read_folder(candidate.path)
+        layout = layout_of(facts.config)
+        shapes = _weight_shapes(facts, layout)
     except WorkbenchError as error:
         return replace(model, problem=_shortened_problem(error, candidate.path))
-    fits_in, memory_bytes = _fit(facts, is_sentence_model=(candidate.path / LIST).is_file())
     weights = facts.weights_by_type
-    packed = facts.quantization
+    fits_in, memory_bytes = _fit(shapes, _precisions(candidate.path, layout))
     return replace(
         model,
         architecture=_shown(facts.architecture),
-        parameters=None if packed or not weights else sum(weights.values()),
-        precision=_shown(packed) or max(weights, key=lambda name: weights[name], default=None),
+        parameters=sum(map(prod, shapes.values())) or None,
+        precision=_shown(quantization_method(facts.config) or max(weights, key=weights.__getitem__, default=None)),
         size_bytes=facts.size_bytes,
         fits_in=fits_in,
         memory_bytes=memory_bytes,
-        problem=_folder_problem(candidate.path, facts),
+        problem=_folder_problem(candidate.path, facts, layout),
     )
 
 
-def _fit(facts: FolderFacts, *, is_sentence_model: bool) -> tuple[str | None, int | None]:
-    """Return the most exact precision in which the weights fit, and their memory in it, or in the smallest one."""
-    if facts.quantization or not facts.shapes:
+def _weight_shapes(facts: FolderFacts, layout: GroupedLayout | str | None) -> Mapping[str, tuple[int, ...]]:
+    """Return names and shapes of a folder's weights; none if they are packed in a way that is not known here."""
+    if layout is None:
+        return {} if quantization_method(facts.config) else facts.shapes
+    return {} if isinstance(layout, str) else dense_shapes(layout, facts.shapes)
+
+
+def _precisions(folder: Path, layout: GroupedLayout | str | None) -> tuple[str, ...]:
+    """Return the precisions to serve a folder in, the most exact one first."""
+    if (folder / LIST).is_file():
+        return ("float32",)
+    return _PRECISIONS if layout is None else ("float32", "int4")
+
+
+def _fit(shapes: Mapping[str, tuple[int, ...]], precisions: Sequence[str]) -> tuple[str | None, int | None]:
+    """Return the first precision in which the weights fit, and their memory in it, or in the last one if none does."""
+    if not shapes:
         return None, None
     room = memory_limit_bytes() - RESERVE_BYTES
     needed = 0
-    for precision in _PRECISIONS[:1] if is_sentence_model else _PRECISIONS:
-        needed = predict(facts.shapes, precision, packed=True)
+    for precision in precisions:
+        needed = predict(shapes, precision, packed=True)
         if needed <= room:
             return precision, needed
     return None, needed
 
 
-def _folder_problem(folder: Path, facts: FolderFacts) -> str:
+def _folder_problem(folder: Path, facts: FolderFacts, layout: GroupedLayout | str | None) -> str:
     """Return why a folder cannot be served; empty if it can, as far as names, configs and headers show."""
-    if facts.quantization:
-        return f"weights quantized with {_shown(facts.quantization)} cannot be served yet"
+    if isinstance(layout, str):
+        return f"its quantized weights are not supported: {layout}"
     try:
         catalog.check_folder(folder)
         config = check_config(folder)
+        refuse_stray_adapter(folder)
         if (folder / LIST).is_file():
             return ""
         check_task(folder, config)
@@ -178,8 +206,15 @@ def _folder_problem(folder: Path, facts: FolderFacts) -> str:
             return f"it has no {WEIGHTS}"
     except WorkbenchError as error:
         return _shortened_problem(error, folder)
-    name = facts.architecture or ""
-    return f"{_shown(name)} has no head that generates text" if is_bare(name, config) else ""
+    return _architecture_problem(facts.architecture or "", config, layout)
+
+
+def _architecture_problem(name: str, config: Mapping[str, Any], layout: GroupedLayout | None) -> str:
+    if is_bare(name, config):
+        return f"{_shown(name)} has no head that generates text"
+    if layout is not None and name not in ARCHITECTURES:
+        return f"weights quantized by {layout.name} are supported only for the architectures of the fast step"
+    return ""
 
 
 def _shown(text: str | None) -> str | None:
@@ -188,8 +223,10 @@ def _shown(text: str | None) -> str | None:
 
 
 def _shortened_problem(error: Exception, path: Path) -> str:
-    """Return the message of an error without the path, which stands beside it."""
+    """Return the message of an error in a form that does nothing to a terminal, without the path beside it."""
     text = str(error)
+    if not text.isprintable() or len(text) > _LONGEST_PROBLEM:
+        text = repr(text[:_LONGEST_PROBLEM])[1:-1]
     for prefix in (f"{path} ", f"{path}/", f"{path.parent}/"):
         if text.startswith(prefix):
             rest = text.removeprefix(prefix)

@@ -110,6 +110,6 @@ def _existing(folder: Path) -> Path | None:
     """Return a folder's path without links; None unless it is an existing folder."""
     try:
         root = folder.expanduser().resolve(strict=True)
+        return root if root.is_dir() else None
     except (OSError, RuntimeError, ValueError):  # missing, a loop of links, no home, a zero byte
         return None
-    return root if root.is_dir() else None

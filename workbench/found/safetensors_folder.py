@@ -37,14 +37,6 @@ class FolderFacts:
         first = listed[0] if isinstance(listed, list) and listed else None
         return first if isinstance(first, str) else None
 
-    @property
-    def quantization(self) -> str | None:
-        """Method that packed the weights, such as ``awq``; None if they are plain numbers."""
-        settings = self.config.get("quantization_config")
-        if isinstance(settings, dict):
-            return str(settings.get("quant_method", "an unknown method"))
-        return "mlx" if isinstance(self.config.get("quantization"), dict) else None
-
 
 def read_folder(folder: Path) -> FolderFacts:
     """Return the facts of a folder with ``config.json`` and safetensors weights.
@@ -107,7 +99,8 @@ def _read_tensors(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     except (TypeError, LookupError, AttributeError) as error:
         raise ModelFormatError(f"{path} is damaged: its header does not describe tensors.") from error
     for name, kind, shape in tensors:
-        if not isinstance(kind, str) or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
+        sizes_are_valid = all(type(size) is int and 0 <= size < 2**48 for size in shape)
+        if not isinstance(kind, str) or not sizes_are_valid or prod(shape) >= 2**63:
             raise ModelFormatError(f"{path} is damaged: tensor {name[:80]!r} has no valid type and shape.")
     return tensors
 

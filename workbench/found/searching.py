@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,40 +58,45 @@ def display_path(path: Path) -> str:
 def _in_folder(place: Place, folder: Path, hub_id: str | None = None) -> Iterator[Candidate]:
     """Yield model folders and GGUF files; a model folder is not searched further. ``hub_id`` names the folder."""
     for current, names in _walk(folder):
-        if CONFIG in names and any(name.endswith(_WEIGHTS) for name in names):
-            used = [current / name for name in names if name == CONFIG or name.endswith(_WEIGHTS)]
-            if all(_is_inside(place, path) for path in used):
-                is_snapshot = hub_id is not None and current == folder
-                yield Candidate(hub_id if hub_id and is_snapshot else display_path(current), place.name, current)
-        for name in names:
-            path = current / name
-            if name.lower().endswith(".gguf") and not is_later_part(path) and _are_inside(place, part_paths(path)):
+        if _is_model(names) and not any(_leads_out(place, current / name) for name in names if _is_read(name)):
+            is_snapshot = hub_id is not None and current == folder
+            yield Candidate(hub_id if hub_id and is_snapshot else display_path(current), place.name, current)
+        for path in (current / name for name in names if name.lower().endswith(".gguf") and _is_plain(name)):
+            if not is_later_part(path) and _are_inside(place, part_paths(path)):
                 yield Candidate(display_path(path), place.name, path)
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders with the sorted names of their files, without hidden folders, linked folders and odd names."""
+    """Yield folders with the sorted names of their files, without hidden and linked ones, and odd names."""
     entries_left = _MOST_ENTRIES
     base_depth = len(folder.parts)
     for current, folders, files in os.walk(folder):
         entries_left -= len(folders) + len(files)
         if entries_left < 0:
             return
-        names = sorted(name for name in files if name.isprintable())
-        is_model = CONFIG in names and any(name.endswith(_WEIGHTS) for name in names)
         is_deepest = len(Path(current).parts) - base_depth >= _DEEPEST
-        folders[:] = [] if is_model or is_deepest else sorted(filter(_is_plain, folders))
-        yield Path(current), names
+        folders[:] = [] if _is_model(files) or is_deepest else sorted(filter(_is_plain, folders))
+        yield Path(current), sorted(files)
+
+
+def _is_model(names: Collection[str]) -> bool:
+    """Return whether a folder with files of these names is a model."""
+    return CONFIG in names and any(name.lower().endswith(_WEIGHTS) for name in names)
+
+
+def _is_read(name: str) -> bool:
+    """Return whether the description of a model folder, or the check before it is loaded, may read such a file."""
+    return name.lower().endswith((".json", *_WEIGHTS))
 
 
 def _in_hub_cache(place: Place) -> Iterator[Candidate]:
     """Yield the newest snapshot of each repository, by hub id where that means the same snapshot."""
-    for repository in sorted(place.root.glob("models--*")):
+    for repository in _children(place.root, "models--"):
         hub_id = repository.name.removeprefix("models--").replace("--", "/")
-        if not repository.name.isprintable() or repository.is_symlink():
+        if not repository.name.isprintable() or _is_link(repository):
             continue
         snapshot, is_main = _newest_snapshot(place, repository)
-        if snapshot is not None and snapshot.is_dir() and _is_inside(place, snapshot, is_folder=True):
+        if snapshot is not None:
             yield from _in_folder(place, snapshot, hub_id if is_main and hub_id.count("/") == 1 else None)
 
 
@@ -100,15 +105,26 @@ def _newest_snapshot(place: Place, repository: Path) -> tuple[Path | None, bool]
 
     A hub id means the branch ``main``.
     """
-    branches = [path for path in (repository / "refs").glob("*") if _is_inside(place, path)]
-    branches.sort(key=lambda path: (path.name == "main", path.stat().st_mtime_ns), reverse=True)
+    branches = [path for path in _children(repository / "refs") if _is_inside(place, path)]
+    branches.sort(key=lambda path: (path.name == "main", _time_ns(path)), reverse=True)
+    snapshots = [
+        path
+        for path in _children(repository / "snapshots")
+        if _is_plain(path.name) and not _is_link(path) and _is_inside(place, path, is_folder=True)
+    ]
     for branch in branches:
-        commit = _commit(branch)
-        snapshot = repository / "snapshots" / commit
-        if _is_plain(commit) and snapshot.is_dir():
+        snapshot = repository / "snapshots" / _commit(branch)
+        if snapshot in snapshots:
             return snapshot, branch.name == "main"
-    snapshots = [path for path in (repository / "snapshots").glob("*") if path.is_dir() and not path.is_symlink()]
-    return max(snapshots, key=lambda path: path.stat().st_mtime_ns, default=None), False
+    return max(snapshots, key=_time_ns, default=None), False
+
+
+def _time_ns(path: Path) -> int:
+    """Return when a file or folder was changed; 0 if it has gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _commit(branch: Path) -> str:
@@ -126,7 +142,7 @@ def _in_ollama(place: Place) -> Iterator[Candidate]:
             if len(parts := current.relative_to(listing).parts) != 3:
                 continue
             host, namespace, model = parts
-            for manifest in (current / tag for tag in tags):
+            for manifest in (current / tag for tag in filter(_is_plain, tags)):
                 if _is_inside(place, manifest) and (weights := _ollama_weights(place, manifest)):
                     yield Candidate(_ollama_name(host, namespace, model, manifest.name), place.name, weights)
 
@@ -160,11 +176,32 @@ def _is_inside(place: Place, path: Path, *, is_folder: bool = False) -> bool:
     """Return whether a path, with its links followed, is an existing file in the place."""
     try:
         real = path.resolve(strict=True)
+        return real.is_relative_to(place.root) and (real.is_dir() if is_folder else real.is_file())
     except (OSError, RuntimeError, ValueError):
         return False
-    return real.is_relative_to(place.root) and (real.is_dir() if is_folder else real.is_file())
+
+
+def _children(folder: Path, prefix: str = "") -> list[Path]:
+    """Return what is in a folder, in the order of names; nothing if it is missing or cannot be read."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if name.startswith(prefix)]  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _is_link(path: Path) -> bool:
+    """Return whether a path is a link; False if that cannot be read."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
+
+
+def _leads_out(place: Place, path: Path) -> bool:
+    """Return whether reading a file could leave the place, or never end, as with a pipe or a device."""
+    return os.path.exists(path) and not _is_inside(place, path)  # noqa: PTH110 - Path.exists may raise PermissionError
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a text is the name of a folder that is not hidden."""
+    """Return whether a text is the name of a file or folder that is not hidden and can be shown."""
     return bool(name) and name.isprintable() and not name.startswith(".") and Path(name).name == name

@@ -13,6 +13,7 @@ _LLAMA_CONTEXT = 8192
 """Context length of the texts before Llama 3.1's scaling of rotary angles."""
 _SLIDING_BASE = 10_000.0
 _UNCOVERED = ("attention.clamp_kqv", "attention.max_alibi_bias")
+_MIXTURES = frozenset({"llama", "qwen3moe"})
 _PARTLY_ROTATED = frozenset({"phi3", "stablelm"})
 _LARGEST_GEMMA2, _LARGEST_GEMMA3 = 46, 62
 """Numbers of layers of the 27B models, whose queries are scaled by another head size."""
@@ -25,8 +26,10 @@ def config_of(model: GgufModel) -> dict[str, Any]:
         ModelFormatError: a value is missing or not covered; the message names it.
     """
     read = _READERS[model.architecture]
-    if model.header.whole(f"{model.architecture}.expert_count"):
-        raise ModelFormatError(f"{model.path} is a mixture of experts; such GGUF files cannot be served yet.")
+    if model.experts and model.architecture not in _MIXTURES:
+        raise ModelFormatError(
+            f"{model.path} is a mixture of experts of the kind {model.architecture}, which cannot be served yet."
+        )
     if model.header.metadata.get(f"{model.architecture}.attention.causal") is False:
         raise ModelFormatError(f"{model.path} has attention that is not causal; such a model does not generate text.")
     for key in _UNCOVERED:
@@ -124,12 +127,21 @@ def _biases(model: GgufModel) -> dict[str, Any]:
 
 
 def _llama(model: GgufModel) -> dict[str, Any]:
+    if model.experts:
+        return _mixtral(model)
     head = model.size("attention.key_length", model.size("rope.dimension_count", _head_size(model)))
     return _rms(model, "LlamaForCausalLM", "llama") | _biases(model) | {"head_dim": head, "hidden_act": "silu"}
 
 
 def _head_size(model: GgufModel) -> int:
     return max(model.size("embedding_length") // model.size("attention.head_count"), 1)
+
+
+def _mixtral(model: GgufModel) -> dict[str, Any]:
+    head = model.size("attention.key_length", model.size("rope.dimension_count", _head_size(model)))
+    experts = {"num_local_experts": model.experts, "num_experts_per_tok": model.size("expert_used_count")}
+    sizes = {"head_dim": head, "hidden_act": "silu", "sliding_window": None}
+    return _rms(model, "MixtralForCausalLM", "mixtral") | experts | sizes
 
 
 def _smollm3(model: GgufModel) -> dict[str, Any]:
@@ -152,6 +164,34 @@ def _qwen2(model: GgufModel) -> dict[str, Any]:
 
 def _qwen3(model: GgufModel) -> dict[str, Any]:
     return _rms(model, "Qwen3ForCausalLM", "qwen3") | {"use_sliding_window": False, "attention_bias": False}
+
+
+def _qwen3_moe(model: GgufModel) -> dict[str, Any]:
+    return _qwen3(model) | {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "num_experts": model.experts,
+        "num_experts_per_tok": model.size("expert_used_count"),
+        "moe_intermediate_size": model.size("expert_feed_forward_length"),
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+
+
+def _gpt2(model: GgufModel) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "rope_parameters": None,
+        "n_embd": model.size("embedding_length"),
+        "n_layer": model.size("block_count"),
+        "n_head": model.size("attention.head_count"),
+        "n_positions": model.size("context_length"),
+        "n_inner": model.size("feed_forward_length"),
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": model.number("attention.layer_norm_epsilon"),
+    }
 
 
 def _olmo2(model: GgufModel) -> dict[str, Any]:
@@ -256,12 +296,14 @@ _READERS: Mapping[str, Callable[[GgufModel], dict[str, Any]]] = {
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3": _gemma3,
+    "gpt2": _gpt2,
     "granite": _granite,
     "llama": _llama,
     "olmo2": _olmo2,
     "phi3": _phi3,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
+    "qwen3moe": _qwen3_moe,
     "smollm3": _smollm3,
     "stablelm": _stablelm,
     "starcoder2": _starcoder2,

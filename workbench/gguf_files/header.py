@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from workbench.errors import ModelFormatError, shortened
 from workbench.gguf_files.bounded_file import BoundedFile
@@ -55,7 +56,9 @@ _SCALARS: Mapping[int, struct.Struct] = {
 
 _DIMENSIONS = tuple(struct.Struct(f"<{count}QIQ") for count in range(_MOST_DIMENSIONS + 1))
 """Layouts of a tensor's dimensions, type and offset, by their number of dimensions."""
+_LONGEST_TENSOR_BYTES = 8 + _LONGEST_NAME_BYTES + 4 + _DIMENSIONS[-1].size
 _U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -72,8 +75,7 @@ MetadataValue: TypeAlias = int | float | bool | str | GgufArray | None
 """A value of the metadata; None for a text that is too long to be kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class GgufTensor:
+class GgufTensor(NamedTuple):
     """Description of one tensor in a GGUF file."""
 
     name: str
@@ -129,18 +131,30 @@ class GgufHeader:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_gguf_header(path: Path, *, keeps: Collection[str] = ()) -> GgufHeader:
+def read_gguf_header(path: Path, *, keeps: Collection[str] = (), quick: bool = False) -> GgufHeader:
     """Return the header of a GGUF file of version 2 or 3.
 
     Args:
         keeps: keys of arrays whose elements are kept, and of texts that are kept however long they are.
+        quick: count the strings of arrays that are not kept instead of following them, if what follows them then
+            accounts for each byte of the file.
 
     Raises:
         ModelFormatError: the file is no GGUF file, of another version or byte order, damaged, or cut off.
     """
-    with BoundedFile(path) as file:
+    if quick:
+        with suppress(ModelFormatError):
+            return _opened_header(path, keeps, quick=True)
+    return _opened_header(path, keeps)
+
+
+def _opened_header(path: Path, keeps: Collection[str], *, quick: bool = False) -> GgufHeader:
+    with BoundedFile(path, counts_strings=quick) as file:
         try:
-            return _read_header(file, path, keeps)
+            header = _read_header(file, path, keeps)
+            if quick:
+                _check_filled(file, path, header)
+            return header
         except UnicodeDecodeError as error:
             raise _damaged(path, f"a text in its header is not UTF-8 ({error.reason})") from error
 
@@ -207,10 +221,14 @@ def _check_count(path: Path, what: str, count: int, most: int) -> None:
 
 
 def _read_name(file: BoundedFile, path: Path, what: str) -> str:
-    length = file.u64(f"the length of {what}")
+    length = file.u64(what)
+    _check_name_length(path, what, length)
+    return file.bytes(length, what).decode()
+
+
+def _check_name_length(path: Path, what: str, length: int) -> None:
     if length > _LONGEST_NAME_BYTES:
         raise _damaged(path, f"{what} has {length:,} bytes; at most {_LONGEST_NAME_BYTES:,} are allowed")
-    return file.bytes(length, what).decode()
 
 
 def _read_value(file: BoundedFile, path: Path, key: str, *, is_kept: bool) -> MetadataValue:
@@ -251,20 +269,30 @@ def _read_array(file: BoundedFile, path: Path, what: str, *, is_kept: bool) -> G
 
 
 def _read_tensor(file: BoundedFile, path: Path, alignment: int) -> GgufTensor:
-    name = _read_name(file, path, "the name of a tensor")
-    what = f"the description of tensor {shortened(name)}"
-    (dimensions,) = file.unpack(_U32, what)
-    if dimensions > _MOST_DIMENSIONS:
-        raise _damaged(path, f"tensor {shortened(name)} has {dimensions:,} dimensions; at most 4 are allowed")
-    *sizes, kind, offset = map(int, file.unpack(_DIMENSIONS[int(dimensions)], what))
+    """Return the next description of a tensor; models have hundreds, so each is decoded from one buffer."""
+    buffer, start = file.ahead(_LONGEST_TENSOR_BYTES)
+    try:
+        (length,) = _U64.unpack_from(buffer, start)
+        _check_name_length(path, "the name of a tensor", length)
+        place = start + 8 + length
+        name = buffer[start + 8 : place].decode()
+        (dimensions,) = _U32.unpack_from(buffer, place)
+        if dimensions > _MOST_DIMENSIONS:
+            raise _damaged(path, f"tensor {shortened(name)} has {dimensions:,} dimensions; at most 4 are allowed")
+        layout = _DIMENSIONS[dimensions]
+        *sizes, kind, offset = layout.unpack_from(buffer, place + 4)
+    except struct.error:  # the buffer ends, and so does the header
+        file.require(file.left + 1, "the description of a tensor")
+        raise
+    file.skip(place + 4 + layout.size - start, "the description of a tensor")
     if kind not in TENSOR_TYPES:
         raise ModelFormatError(f"{path} has a tensor {shortened(name)} of the type {kind}, which is not known.")
-    tensor_type, weights = TENSOR_TYPES[kind], prod(sizes)
-    if not 0 < weights < 2**63 or (sizes and sizes[0] % tensor_type.block):
-        raise _damaged(path, f"tensor {shortened(name)} of the type {tensor_type.name} has the shape {sizes}")
+    (tensor_type, block, block_bytes), weights = TENSOR_TYPES[kind], prod(sizes)
+    if not 0 < weights < 2**63 or (sizes and sizes[0] % block):
+        raise _damaged(path, f"tensor {shortened(name)} of the type {tensor_type} has the shape {sizes}")
     if offset % alignment:
         raise _damaged(path, f"tensor {shortened(name)} starts at {offset:,}, which is no multiple of {alignment}")
-    return GgufTensor(name, tuple(sizes), tensor_type.name, weights // tensor_type.block * tensor_type.nbytes, offset)
+    return GgufTensor(name, tuple(sizes), tensor_type, weights // block * block_bytes, offset)
 
 
 def _check_tensors(path: Path, tensors: tuple[GgufTensor, ...], data_bytes: int) -> None:
@@ -276,6 +304,17 @@ def _check_tensors(path: Path, tensors: tuple[GgufTensor, ...], data_bytes: int)
                 f"{path} is damaged or cut off: tensor {shortened(tensor.name)} would end after the end of the file. "
                 f"Download it again."
             )
+
+
+def _check_filled(file: BoundedFile, path: Path, header: GgufHeader) -> None:
+    """Raise ModelFormatError unless only padding follows the header and the tensors.
+
+    Where strings were counted to a wrong place, something else follows.
+    """
+    padding = file.bytes(max(min(header.data_start, file.size) - file.position, 0), "the padding")
+    end = header.data_start + max((tensor.offset + tensor.nbytes for tensor in header.tensors), default=0)
+    if any(padding) or file.size - end >= (header.whole("general.alignment") or _DEFAULT_ALIGNMENT):
+        raise _damaged(path, "it has bytes that belong to no tensor")
 
 
 def _damaged(path: Path, what: str) -> ModelFormatError:

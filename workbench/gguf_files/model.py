@@ -7,17 +7,42 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError, shortened
 from workbench.gguf_files.header import GgufHeader, GgufTensor, is_later_part, part_paths, read_gguf_header
-from workbench.gguf_files.tensor_names import LAYOUTS
+from workbench.gguf_files.tensor_names import LAYOUTS, MIXTRAL, ROTARY_TENSORS, TensorLayout
+
+_MOST_EXPERTS = 1024
+_MOST_PLACES = 200_000
+"""Most tensors in transformers, where each expert has its own; the largest models have 50,000."""
 
 _VOCABULARY = (
     *("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"),
     "tokenizer.chat_template",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor of transformers is in a file."""
+
+    name: str
+    """Name of the tensor in the file."""
+    expert: int | None
+    """Index of the expert whose part of the tensor it is; None for a whole tensor."""
+    shape: tuple[int, ...]
+    tensor: GgufTensor
+    path: Path
+    start: int
+    """Place of the data in the file, in bytes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data."""
+        return self.tensor.nbytes * prod(self.shape) // self.tensor.weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +70,45 @@ class GgufModel:
                 f"those of {', '.join(LAYOUTS)} can. A folder of safetensors may work."
             )
         return name
+
+    @property
+    def experts(self) -> int:
+        """The number of experts, 0 if there are none."""
+        if not self.header.whole(f"{self.architecture}.expert_count"):
+            return 0
+        count = self.size("expert_count")
+        if count > _MOST_EXPERTS:
+            raise ModelFormatError(f"{self.path} declares {count:,} experts; at most {_MOST_EXPERTS:,} are read.")
+        return count
+
+    @property
+    def layout(self) -> TensorLayout:
+        """The names of the tensors in transformers."""
+        return MIXTRAL if self.architecture == "llama" and self.experts else LAYOUTS[self.architecture]
+
+    def places(self) -> dict[str, Place]:
+        """Return where the tensors are, by their names in transformers.
+
+        Raises:
+            ModelFormatError: a tensor of experts has another number of them than the header declares.
+        """
+        layout, experts = self.layout, self.experts
+        found = {}
+        for name, (tensor, path, start) in self.tensors.items():
+            if name in ROTARY_TENSORS:
+                continue
+            pattern, shape = layout.name_in_transformers(name), tensor.shape[::-1]
+            if "{}" not in pattern:
+                found[pattern] = Place(name, None, shape, tensor, path, start)
+                continue
+            if len(shape) != 3 or shape[0] != experts:
+                raise ModelFormatError(f"{path} has {name} in the shape {shape}; {experts} experts are expected.")
+            if len(found) > _MOST_PLACES:
+                raise ModelFormatError(f"{path} is damaged: it has more than {_MOST_PLACES:,} matrices of experts.")
+            size = tensor.nbytes // experts
+            for expert in range(experts):
+                found[pattern.format(expert)] = Place(name, expert, shape[1:], tensor, path, start + expert * size)
+        return found
 
     def size(self, key: str, default: int | None = None) -> int:
         """Return a positive whole number of the architecture, by the rest of its key."""

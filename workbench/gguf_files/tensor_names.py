@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_EXPERT = re.compile(r"(?<=experts)\.\d+\.")
 _LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -35,7 +36,8 @@ class TensorLayout:
     """How llama.cpp stores the tensors of an architecture."""
 
     layers: Mapping[str, str]
-    """Names in transformers of a layer's modules, by their names in the file."""
+    """Names in transformers of a layer's modules, by their names in the file; ``{}`` stands for the index of an expert,
+    all of which are one tensor in the file."""
     outer: Mapping[str, str] = field(default_factory=lambda: _OUTER)
     """Names of the modules outside the layers."""
     prefix: str = "model.layers"
@@ -63,21 +65,62 @@ class TensorLayout:
             return f"{outer[module]}.{kind}"
         layer, _, part = module.removeprefix(f"{self.prefix}.").partition(".")
         layers = {theirs: ours for ours, theirs in self.layers.items()}
+        part = _EXPERT.sub(".{}.", part)
         return f"blk.{layer}.{layers[part]}.{kind}" if part in layers else name
 
 
+_ATTENTION = {name: module for name, module in _MATRICES.items() if name.startswith("attn")}
+_EXPERTS = {
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.experts.{}.gate_proj",
+    "ffn_up_exps": "mlp.experts.{}.up_proj",
+    "ffn_down_exps": "mlp.experts.{}.down_proj",
+}
 _LLAMA = TensorLayout(_MATRICES | _PRE_NORMS, has_pairs=True)
+
+MIXTRAL = TensorLayout(
+    _ATTENTION
+    | _PRE_NORMS
+    | {
+        "ffn_gate_inp": "block_sparse_moe.gate",
+        "ffn_gate_exps": "block_sparse_moe.experts.{}.w1",
+        "ffn_up_exps": "block_sparse_moe.experts.{}.w3",
+        "ffn_down_exps": "block_sparse_moe.experts.{}.w2",
+    },
+    has_pairs=True,
+)
+"""Layout of a Llama with experts, which is a Mixtral in transformers."""
+
+_GPT2 = TensorLayout(
+    {
+        "attn_norm": "ln_1",
+        "attn_qkv": "attn.c_attn",
+        "attn_output": "attn.c_proj",
+        "ffn_norm": "ln_2",
+        "ffn_up": "mlp.c_fc",
+        "ffn_down": "mlp.c_proj",
+    },
+    outer={
+        "token_embd": "transformer.wte",
+        "position_embd": "transformer.wpe",
+        "output_norm": "transformer.ln_f",
+        "output": "lm_head",
+    },
+    prefix="transformer.h",
+)
 
 LAYOUTS: Mapping[str, TensorLayout] = {
     "gemma": TensorLayout(_MATRICES | _PRE_NORMS, norm_offset=1.0),
     "gemma2": TensorLayout(_MATRICES | _SANDWICH, norm_offset=1.0),
     "gemma3": TensorLayout(_MATRICES | _SANDWICH | _QK_NORMS, norm_offset=1.0),
+    "gpt2": _GPT2,
     "granite": _LLAMA,
     "llama": _LLAMA,
     "olmo2": TensorLayout(_MATRICES | _POST_NORMS | _QK_NORMS),
     "phi3": TensorLayout(_MATRICES | _PRE_NORMS | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}),
     "qwen2": TensorLayout(_MATRICES | _PRE_NORMS),
     "qwen3": TensorLayout(_MATRICES | _PRE_NORMS | _QK_NORMS),
+    "qwen3moe": TensorLayout(_ATTENTION | _PRE_NORMS | _QK_NORMS | _EXPERTS),
     "smollm3": _LLAMA,
     "stablelm": TensorLayout(_MATRICES | _PRE_NORMS),
     "starcoder2": TensorLayout(_MATRICES | _PRE_NORMS | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}),

@@ -54,6 +54,8 @@ TENSOR_TYPES: Mapping[int, TensorType] = {
 }
 """Tensor types by their numbers in a file; the gaps are types that llama.cpp removed."""
 
+_BYTES_PER_WEIGHT = {one.name: one.nbytes / one.block for one in TENSOR_TYPES.values()}
+
 READ_TYPES = frozenset(tensor_type.name for tensor_type in TENSOR_TYPES.values()) - {
     *("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "Q1_0")
 }
@@ -100,6 +102,11 @@ FILE_TYPES: Mapping[int, str] = {
 
 _GUESSED = 1024
 """Flag that llama.cpp adds to a file type that it guessed from the tensors."""
+
+
+def bytes_per_weight(name: str) -> float:
+    """Return the size of a weight of a tensor type, by the type's name."""
+    return _BYTES_PER_WEIGHT[name]
 
 
 def precision_name(file_type: object, weights_by_type: Mapping[str, int]) -> str | None:

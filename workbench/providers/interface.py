@@ -128,9 +128,10 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
         """Prepare to serve one more model; raise if it cannot be served."""
         if not self.capabilities.register:
             raise_unsupported(self, "register", model.identifier)
-        if (precision := model.metadata.get("precision")) is not None:
-            allowed = f"left out: {self.provider_type} does not load the weights itself"
-            raise UnsupportedFieldError("metadata.precision", precision, allowed)
+        for key in ("precision", "device"):
+            if (given := model.metadata.get(key)) is not None:
+                allowed = f"left out: {self.provider_type} does not load the weights itself"
+                raise UnsupportedFieldError(f"metadata.{key}", given, allowed)
         self.serve(model)
 
     async def unregister_model(self, identifier: str) -> None:
@@ -155,6 +156,10 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
         """Return the capabilities of a served model, as far as they are known before it is loaded."""
         self.get_model(identifier)
         return self.capabilities
+
+    def devices(self) -> list[str]:
+        """Return the devices that a model can be registered for here, the preferred one first; empty for none."""
+        return []
 
     def load(self, identifier: str) -> None:
         """Load a model before its first request; blocks."""

@@ -88,6 +88,8 @@ def _read(hint: Any, wire: Json) -> Any:
         return hint(**{name: _read(hints[name], value) for name, value in wire.items()})
     if get_origin(hint) is tuple:
         return tuple(_read(get_args(hint)[0], item) for item in wire)
+    if isinstance(wire, dict) and (kinds := [kind for kind in get_args(hint) if is_dataclass(kind)]):
+        return _read(kinds[0], wire)  # a record or None
     if hint is bytes:
         return bytes.fromhex(wire)
     if isinstance(wire, str) and hint is float:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from workbench.devices import DeviceProof
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -182,6 +184,11 @@ class ModelCard:
     precision: str | None = None
     """``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``."""
     device: str | None = None
+    """Device that computes the model, such as ``cpu`` or ``cuda:0``."""
+    device_why: str | None = field(default=None, repr=False)
+    """Reason why that device was chosen."""
+    device_proof: DeviceProof | None = field(default=None, repr=False)
+    """What the loaded model's device showed beside the CPU; None on the CPU."""
     decoder: str | None = None
     """``fused`` (compiled for the CPU) or ``general`` (transformers' own forward); a precision rounds differently in
     each, see the engine's documentation. None for models that do not generate here."""

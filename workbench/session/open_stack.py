@@ -14,9 +14,13 @@ class OpenStack:
     """Started run config, as implementations of the protocols; `Workbench` documents the arguments."""
 
     def __init__(
-        self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
+        self,
+        config: RunConfig | dict[str, Any] | str | Path | None = None,
+        *,
+        precision: str | None = None,
+        device: str | None = None,
     ) -> None:
-        self._stack = Stack(config, precision)
+        self._stack = Stack(config, precision, device)
         self.config = self._stack.config
         """Run config, with each ``${env.NAME}`` as written; it contains no readable secrets."""
         self._loop = BackgroundLoop("workbench")

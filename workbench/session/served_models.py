@@ -53,6 +53,7 @@ class ServedModels(Resources):
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        device: str | None = None,
         metadata: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> ModelDefWithProvider:
@@ -67,23 +68,34 @@ class ServedModels(Resources):
             precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
                 run config; without one, int4 for catalog models, its own for a GGUF file, and float32, the
                 reference, for all others.
-            metadata: values to store with the model; the precision is stored there too.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. None uses the device in the provider's
+                run config; without one, ``auto``.
+            metadata: values to store with the model; precision and device are stored there too.
             progress: callback for a download, called often and on other threads with its stage (``wait``,
                 ``download``, ``unpack``, ``convert`` or ``record``), the bytes that are there, and all bytes or None.
                 None shows a bar in a terminal or a notebook.
 
         Raises:
-            InvalidRequestError: the name is taken or not allowed, or the provider or precision does not exist.
+            InvalidRequestError: the name is taken or not allowed, or the provider, precision or device does not exist.
             WorkbenchError: the provider refused the model; nothing has changed.
         """
         if provider_id is None:
             provider_id = next(iter(self._stack.providers), "")
-        if precision is not None:
-            metadata = {**(metadata or {}), "precision": precision}
-        model = model_from(identifier, source, provider_id, metadata)
+        chosen = {name: given for name, given in (("precision", precision), ("device", device)) if given is not None}
+        model = model_from(identifier, source, provider_id, {**(metadata or {}), **chosen} if chosen else metadata)
         with reported_to(progress):
             self._loop.wait(self.models.register_model(model))
         return model
+
+    def devices(self, provider_id: str) -> list[str]:
+        """Return the devices that a provider can compute a model on here, the preferred one first.
+
+        It is empty for providers that load no weights in this process.
+        """
+        provider = self._stack.providers.get(provider_id)
+        if provider is None:
+            raise InvalidRequestError("provider_id", provider_id, f"one of {', '.join(self._stack.providers)}")
+        return provider.devices()
 
     def unregister_model(self, identifier: str) -> None:
         """Stop serving a model and free its memory; block until that is done.

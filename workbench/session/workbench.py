@@ -64,15 +64,21 @@ class Workbench(ServedModels, Views):
             ``WORKBENCH_CONFIG``, or the embedded models if it is not set.
         precision: precision of the embedded models: ``float32`` (the reference, with the same numbers on every
             processor), ``bf16``, ``fp8``, ``int8`` or ``int4`` (the default). A run config sets it per provider.
+        device: device of the embedded models: ``auto`` (the default), ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or
+            ``xpu``; None uses ``WORKBENCH_DEVICE``. A run config sets it per provider.
 
     Raises:
-        ConfigError: the run config is invalid; nothing was started.
+        ConfigError: the run config is invalid, or the device is not there; nothing was started.
     """
 
     def __init__(
-        self, config: RunConfig | dict[str, Any] | str | Path | None = None, *, precision: str | None = None
+        self,
+        config: RunConfig | dict[str, Any] | str | Path | None = None,
+        *,
+        precision: str | None = None,
+        device: str | None = None,
     ) -> None:
-        super().__init__(config, precision=precision)
+        super().__init__(config, precision=precision, device=device)
         self._run_ids = map("run-{}".format, itertools.count(1))
 
     # -------------------------------------------------------------------------------------------- generating

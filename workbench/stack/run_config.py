@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from workbench.errors import ConfigError
+from workbench.devices import DEVICE_VARIABLE, checked_device
+from workbench.errors import ConfigError, InvalidRequestError
 from workbench.protocol import RunConfig
 from workbench.stack.checking import checked
 from workbench.stack.yaml_file import read_mapping
@@ -19,26 +20,23 @@ SENTENCE_MODEL = "all-minilm-l6-v2"
 """Catalog model that the default config embeds with, and judges with."""
 
 
-def default_run_config(precision: str = "int4") -> RunConfig:
+def default_run_config(precision: str = "int4", device: str = "auto") -> RunConfig:
     """Return the config of the embedded models on this machine; int4 suits a laptop.
 
     The precision applies only to the catalog's models; other models are float32 unless registered otherwise.
     """
+    config: dict[str, Any] = {
+        "models": ["smollm2-135m-instruct", SENTENCE_MODEL],
+        "catalog_quantization": None if precision == "float32" else {"type": precision},
+    }
+    if device != "auto":
+        config["device"] = device
     return RunConfig.model_validate(
         {
             "built_at": datetime(2026, 1, 1, tzinfo=UTC),
             "image_name": "embedded",
             "providers": {
-                "inference": [
-                    {
-                        "provider_id": "local",
-                        "provider_type": "inline::transformers",
-                        "config": {
-                            "models": ["smollm2-135m-instruct", SENTENCE_MODEL],
-                            "catalog_quantization": None if precision == "float32" else {"type": precision},
-                        },
-                    }
-                ],
+                "inference": [{"provider_id": "local", "provider_type": "inline::transformers", "config": config}],
                 "memory": [{"provider_id": "memory", "provider_type": "inline::sqlite", "config": {}}],
                 "safety": [
                     {
@@ -53,7 +51,9 @@ def default_run_config(precision: str = "int4") -> RunConfig:
 
 
 def load_run_config(
-    source: str | Path | Mapping[str, Any] | RunConfig | None = None, precision: str | None = None
+    source: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    precision: str | None = None,
+    device: str | None = None,
 ) -> RunConfig:
     """Return a run config in which every provider type exists and accepts its options.
 
@@ -63,25 +63,37 @@ def load_run_config(
         source: a YAML file, its content as a dict, or a finished config. None selects the file that the environment
             variable ``WORKBENCH_CONFIG`` names, or else the default config.
         precision: precision of the models in the default config; not used with a file that ``WORKBENCH_CONFIG`` names.
+        device: device of the models in the default config, likewise; None uses that of ``WORKBENCH_DEVICE``, or
+            ``auto``.
 
     Raises:
         ConfigError: the config is invalid; the message has one line for each problem, with the path of the key and
             what is allowed.
     """
-    if precision is not None and source is not None:
-        allowed = "None with a run config, which sets config.quantization for each provider"
-        raise ConfigError(f"precision must be {allowed}; got {precision!r}")
+    for name, given, key in (("precision", precision, "quantization"), ("device", device, "device")):
+        if given is not None and source is not None:
+            allowed = f"None with a run config, which sets config.{key} for each provider"
+            raise ConfigError(f"{name} must be {allowed}; got {given!r}")
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}; got {precision!r}")
     if source is None and (path := os.environ.get(CONFIG_VARIABLE)):
         source = path
     if source is None:
-        return checked(default_run_config(precision or "int4"))
+        return checked(default_run_config(precision or "int4", _default_device(device)))
     if isinstance(source, RunConfig):
         return checked(source)
     if isinstance(source, str | Path):
         return _from_file(Path(source))
     return checked(RunConfig.model_validate(_completed(source)))
+
+
+def _default_device(given: str | None) -> str:
+    """Return the device of the default config; raise `ConfigError` for a name that no setting may have."""
+    field, name = ("device", given) if given is not None else (DEVICE_VARIABLE, os.environ.get(DEVICE_VARIABLE))
+    try:
+        return checked_device(name or "auto", field)
+    except InvalidRequestError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _from_file(path: Path) -> RunConfig:

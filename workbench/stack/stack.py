@@ -32,16 +32,19 @@ class Stack:
     """Providers of a config with their router and registry; models are loaded by the first request that needs them.
 
     Args:
-        config, precision: as for `load_run_config`.
+        config, precision, device: as for `load_run_config`.
 
     Raises:
         ConfigError: the config is invalid; no provider is left open.
     """
 
     def __init__(
-        self, config: RunConfig | Mapping[str, Any] | str | Path | None = None, precision: str | None = None
+        self,
+        config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+        precision: str | None = None,
+        device: str | None = None,
     ) -> None:
-        self.config = load_run_config(config, precision)
+        self.config = load_run_config(config, precision, device)
         """Config with ``${env.NAME}`` as written and all other secrets hidden."""
         self.apis = {api: SERVED_APIS[api] for api in SERVED_APIS if api in (self.config.apis or SERVED_APIS)}
         """Protocols to serve, by API; all of them unless the config selects some."""

@@ -166,12 +166,15 @@ class SessionLike(Protocol):
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        device: str | None = None,
         progress: Callable[[str, int, int | None], None] | None = None,
     ) -> ServedModel:
         """Block until the model is registered, for minutes if weights are downloaded.
 
         ``progress`` is then called with the stage, the bytes that are there, and all bytes or None.
         """
+
+    def devices(self, provider_id: str) -> Sequence[str]: ...
 
     def unregister_model(self, identifier: str) -> None:
         """Block until the model's memory is free."""

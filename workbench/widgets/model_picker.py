@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ from workbench.widgets.base import LOCK, WorkbenchWidget
 from workbench.widgets.coalescing import has_ended
 from workbench.widgets.contract import ServedModel, SessionLike
 from workbench.widgets.html import twins
-from workbench.widgets.precisions import precision_choices
+from workbench.widgets.precisions import device_choices, precision_choices
 from workbench.widgets.wire.run import error_text
 
 _QUIET = {"state": "idle", "said": ""}
@@ -48,7 +49,7 @@ class ModelPicker(WorkbenchWidget):
     value = traitlets.Unicode(None, allow_none=True, help="Identifier of the chosen model.").tag(sync=True)
 
     providers: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Id, type and precisions of each provider that can register a model."
+        help="Id, type, precisions and devices of each provider that can register a model."
     ).tag(sync=True)
     registration = traitlets.Dict(
         help="State of the last registration or removal, with its message, and the bytes of its download."
@@ -60,7 +61,12 @@ class ModelPicker(WorkbenchWidget):
         self._thread: threading.Thread | None = None
         cards = served_cards(session, kind)
         providers = [
-            {"provider_id": one.provider_id, "provider_type": one.provider_type, "precisions": precision_choices(one)}
+            {
+                "provider_id": one.provider_id,
+                "provider_type": one.provider_type,
+                "precisions": precision_choices(one),
+                "devices": device_choices(one, session.devices(one.provider_id)),
+            }
             for one in session.config.providers.get("inference", ())
         ]
         super().__init__(cards=cards, value=_chosen(cards, value), providers=providers, registration=dict(_QUIET))
@@ -89,6 +95,7 @@ class ModelPicker(WorkbenchWidget):
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        device: str | None = None,
         progress: Callable[[str, int, int | None], None] | None = None,
     ) -> None:
         """Register a model and choose it; arguments and errors are those of ``Workbench.register_model``.
@@ -96,7 +103,7 @@ class ModelPicker(WorkbenchWidget):
         Blocks, for minutes while weights are downloaded.
         """
         model = self._session.register_model(
-            identifier, source, provider_id=provider_id, precision=precision, progress=progress
+            identifier, source, provider_id=provider_id, precision=precision, device=device, progress=progress
         )
         self.refresh()
         with LOCK:
@@ -163,19 +170,22 @@ class ModelPicker(WorkbenchWidget):
         """Return the text during a request, and the function that performs it."""
         name, source = (str(message.get(field) or "").strip() for field in ("name", "source"))
         if not source:
-            allowed = "a folder, a catalog name or a hub id"
+            allowed = "a catalog name, a folder, a GGUF file or a hub id"
             raise InvalidRequestError("source", source, allowed, in_form=f"Enter {allowed}.")
-        precision = message.get("precision") or None
-
+        precision, device = message.get("precision") or None, message.get("device") or None
         said = f"Registering {name or source} …"
 
         def work() -> str:
             arguments = (name, source) if name else (source,)
-            self.register(
-                *arguments, provider_id=message.get("provider_id"), precision=precision, progress=self._shown(said)
-            )
-            actual = None if self.card is None else self.card.precision
-            return f"Registered {name or source}{f' in {actual}' if actual else ''}."
+            with _in_the_forms_words(is_named=bool(name)):
+                self.register(
+                    *arguments,
+                    provider_id=message.get("provider_id"),
+                    precision=precision,
+                    device=device,
+                    progress=self._shown(said),
+                )
+            return f"Registered {name or source}{_held(self.card)}."
 
         return said, work
 
@@ -222,6 +232,32 @@ class ModelPicker(WorkbenchWidget):
         with LOCK:
             if not self.closed:
                 self.registration = outcome
+
+
+@contextmanager
+def _in_the_forms_words(*, is_named: bool) -> Iterator[None]:
+    """Let an error about a field of the form name it as the form does."""
+    labels = {
+        "identifier": "Name" if is_named else "Source",
+        "source": "Source",
+        "provider_id": "Provider",
+        "metadata.precision": "Precision",
+        "metadata.device": "Device",
+    }
+    try:
+        yield
+    except InvalidRequestError as error:
+        if error.in_form is None and error.field in labels:
+            error.in_form = str(error).replace(error.field, labels[error.field], 1)
+        raise
+
+
+def _held(card: ModelCard | None) -> str:
+    """Return in which precision and on which device a model is held, as the end of a sentence; the CPU goes unsaid."""
+    if card is None:
+        return ""
+    precision = f" in {card.precision}" if card.precision else ""
+    return precision if card.device in (None, "cpu") else f"{precision} on {card.device}"
 
 
 def served_cards(session: SessionLike, kind: str | None) -> list[dict[str, Any]]:

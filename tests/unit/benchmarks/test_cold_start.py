@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.fakes.gguf_models import write_gguf_model
 from workbench.benchmarks import cold_start
 from workbench.benchmarks.cold_start import ColdStart, cold_starts
 from workbench.cli import build_parser
@@ -53,3 +56,17 @@ def test_the_measured_command_completes_one_token_with_the_given_model() -> None
     assert options.run is complete.run
     assert (options.model, options.max_tokens) == ("some-model", 1)
     assert torch.command[1:] == ("-c", "import torch")
+
+
+def test_llama_cpp_starts_with_the_file_and_prompt_that_the_measured_command_has() -> None:
+    ours, _, theirs = cold_starts("model.gguf", Path("model.gguf"))
+    assert theirs.is_rival
+    assert theirs.name == "llama.cpp"
+    assert theirs.command[1:] == ("-m", "workbench.benchmarks.llama_cpp_start", "model.gguf", ours.command[4])
+
+
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="needs the extra `bench`")
+def test_llama_cpp_prints_a_token_of_a_file(tmp_path: Path) -> None:
+    write_gguf_model(tmp_path / "tiny.gguf", "llama", types=lambda _: "Q8_0")
+    *_, theirs = cold_starts("tiny.gguf", tmp_path / "tiny.gguf")
+    assert theirs.start() > 0

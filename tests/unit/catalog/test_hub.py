@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
@@ -234,8 +235,20 @@ def without(name: str, **others: bytes) -> dict[str, bytes]:
         (MODEL | index("model-1.safetensors"), "ModelFormatError", "lacks 1 of the 1 weight files"),
         (MODEL | index("../model.safetensors"), "ModelFormatError", "outside its folder"),
         (MODEL | {INDEX: b"[]"}, "ModelFormatError", "is damaged"),
+        (MODEL | {"adapter_config.json": b"{}"}, "ModelFormatError", "beside a whole model"),
     ],
-    ids=["bin", "pth", "gguf", "onnx", "no config", "no tokenizer", "lacks a part", "part outside", "damaged index"],
+    ids=[
+        "bin",
+        "pth",
+        "gguf",
+        "onnx",
+        "no config",
+        "no tokenizer",
+        "lacks a part",
+        "part outside",
+        "damaged index",
+        "adapter",
+    ],
 )
 def test_what_cannot_be_loaded_is_refused_before_a_download(
     ask: Ask, serve: Serve, files: dict[str, bytes], kind: str, advice: str
@@ -287,6 +300,67 @@ def test_a_download_that_breaks_off_20_times_continues_where_it_ended(ask: Ask, 
     (_, first, total), (_, last, _) = ask.progress[0], ask.progress[-1]
     small = sum(len(hub.files[name]) for name in ("config.json", "tokenizer.json", INDEX))
     assert 2_500_000 < first < last == total == small + sum(map(len, shards.values()))
+
+
+@pytest.mark.parametrize("digest, size", [("../../../../evil", 2000), ("0" * 63, 2000), (sha256(b""), -5)])
+def test_a_file_without_a_valid_checksum_is_not_stored(
+    ask: Ask, serve: Serve, tmp_path: Path, digest: str, size: int
+) -> None:
+    class Hostile(FakeHub):
+        def _lfs(self, content: bytes, key: str = "sha256") -> dict[str, object]:
+            return {"lfs": {key: digest, "size": size, "pointerSize": 130}} if len(content) > 1000 else {}
+
+    hub = Hostile(MODEL | {"model.safetensors": weights(2000)})
+    answer = ask(endpoint=serve(hub.handler()))
+    assert answer.startswith("DownloadError the hub describes model.safetensors of org/tiny without a valid SHA-256")
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or path.name.endswith(".incomplete")]
+
+
+def test_an_adapter_alone_is_fetched_and_called_one(ask: Ask, serve: Serve) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
+    for more in ({}, {"config.json": b"{}", "additional_chat_templates/../../x.jinja": b"x"}):
+        answer = ask(endpoint=serve(FakeHub({**files, **more}).handler()))
+        assert answer.startswith("ModelFormatError ")
+        assert "is an adapter, not a whole model: name the model that it belongs to as well" in answer
+
+
+def layout(cache: Path) -> dict[str, str]:
+    """The files of a cache with a hash of their content, or where they link to."""
+    files = [path for path in cache.rglob("*") if path.is_symlink() or path.is_file()]
+    return {
+        path.relative_to(cache).as_posix(): str(path.readlink()) if path.is_symlink() else sha256(path.read_bytes())
+        for path in files
+    }
+
+
+def test_the_cache_is_the_one_that_huggingface_hub_itself_fills(ask: Ask, serve: Serve, tmp_path: Path) -> None:
+    """Each finds, offline, what the other has downloaded, and the files and links of both are the same."""
+    from huggingface_hub import scan_cache_dir, snapshot_download
+
+    shards = {f"model-{number}.safetensors": weights(20_000, number) for number in (1, 2)}
+    files = without("model.safetensors") | shards | index(*shards) | {"additional_chat_templates/x.jinja": b"{{ x }}"}
+    hub = FakeHub(files | {"model-2.safetensors": shards["model-1.safetensors"]}, {"main": COMMIT, "v1.0": TAGGED})
+    endpoint, mine, theirs = serve(hub.handler()), tmp_path / "hf/hub", tmp_path / "theirs"
+    found = [Path(ask(endpoint=endpoint, model=f"{REPO}{at}").removeprefix("found ")) for at in ("", "@v1.0")]
+    for revision in ("main", "v1.0"):
+        snapshot_download(REPO, revision=revision, cache_dir=theirs)
+    assert layout(mine) == layout(theirs)
+
+    scan = scan_cache_dir(mine)
+    (repository,) = scan.repos
+    assert (repository.repo_id, scan.warnings) == (REPO, [])
+    commits = {revision.commit_hash: revision for revision in repository.revisions}
+    assert {commit: revision.refs for commit, revision in commits.items()} == {COMMIT: {"main"}, TAGGED: {"v1.0"}}
+    assert {file.file_name for file in commits[COMMIT].files} == {Path(name).name for name in files}
+    for path, at in zip(found, (None, "v1.0"), strict=True):
+        assert snapshot_download(REPO, revision=at, local_files_only=True) == str(path)
+
+    shutil.rmtree(mine)
+    theirs.rename(mine)
+    sent = dict(hub.sent)
+    assert ask(endpoint=endpoint, offline=True) == f"found {found[0]}"
+    assert ask(endpoint=endpoint, model=f"{REPO}@v1.0") == f"found {found[1]}"
+    assert hub.sent == sent
 
 
 def test_a_list_of_files_that_is_not_there_is_named_offline(ask: Ask, serve: Serve) -> None:

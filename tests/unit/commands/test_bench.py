@@ -145,7 +145,7 @@ def test_without_options_everything_is_measured_against_transformers(cli: Cli, o
     assert cli("bench").code == 0
     assert opened.settings is not None
     assert opened.settings.tasks == {*TASKS} - {"gemma"}
-    assert (opened.settings.processor, opened.settings.busy) == (None, 0)
+    assert (opened.settings.processor, opened.settings.busy, opened.settings.device) == (None, 0, "cpu")
     assert opened.settings.precisions == ("int4", "bf16", "float32")
     assert opened.settings.rivals == {"transformers"}
 
@@ -155,6 +155,9 @@ def test_without_options_everything_is_measured_against_transformers(cli: Cli, o
     [
         ("--precision", "int4,int5"),
         ("--precision", ","),
+        ("--precision", "file"),
+        ("--device", "tpu"),
+        ("--device", "cuda:99"),
         ("--against", "vllm"),
         ("--tasks", "speed"),
         ("--rounds", "0"),
@@ -303,6 +306,19 @@ def test_a_second_model_that_cannot_be_fetched_is_an_error_before_anything_is_me
     monkeypatch.setattr(gemma, "install_gemma", fail)
     assert cli("bench", "--tasks", "decode,gemma").code == 1
     assert opened.settings is None
+
+
+def test_a_gguf_file_is_measured_in_its_own_precision_and_given_to_rivals(
+    cli: Cli, opened: Opened, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(b"GGUF")
+    opened.contestants.insert(0, FakeReader("workbench file", step_s=0.01, first_s=0.1))
+    report = json.loads(cli("bench", "--model", str(file), "--tasks", "decode", "--json").out)
+    assert opened.settings is not None
+    assert (opened.settings.precisions, opened.settings.file) == (("file", "float32"), file)
+    (goal,) = report["goals"]
+    assert (goal["contestant"], goal["against"], goal["times"]) == ("workbench file", "llama.cpp", pytest.approx(2))
 
 
 def test_a_model_without_a_gguf_file_cannot_be_given_to_rivals_that_read_it(tmp_path: Path) -> None:

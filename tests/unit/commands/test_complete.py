@@ -4,13 +4,15 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
+from tests.fakes.devices import NVIDIA, stand_on
 from workbench.errors import ContextLengthError, InvalidRequestError, ModelNotFoundError, NumericalError
 from workbench.protocol import JsonSchemaResponseFormat, RegexResponseFormat, SamplingStrategy, StopReason
+from workbench.stack import load_run_config
 from workbench.stack.registrations import FILE_NAME, RegistrationStore, StoredRegistration
 
 if TYPE_CHECKING:
@@ -161,6 +163,8 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
         ["--precision", "float64"],
         ["--model", ""],
         ["--precision", "int4", "--config", "run.yaml"],
+        ["--device", "tpu"],
+        ["--device", "cpu", "--config", "run.yaml"],
         ["--no-such-option"],
     ],
 )
@@ -221,6 +225,29 @@ def test_precision_becomes_the_providers_quantization(
     assert provider["provider_type"] == "inline::transformers"
     assert provider["config"]["models"] == ["smollm2-135m-instruct"]
     assert provider["config"]["quantization"] == quantization
+
+
+def test_a_device_is_the_default_configs_or_that_of_the_model(
+    cli: Cli, bench: FakeWorkbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices(*options: str) -> tuple[Any, Any]:
+        bench.says("a")
+        assert cli("complete", "x", *options).code == 0
+        config = load_run_config(bench.config)
+        return config.providers["inference"][0].config.get("device"), bench.model
+
+    assert devices("--device", "cpu") == ("cpu", None)
+    assert devices("--device", "auto") == (None, None)
+    assert devices("--device", "cpu", "--model", "smollm2-135m-instruct") == ("cpu", "smollm2-135m-instruct")
+    assert devices("--device", "cpu", "--model", "./my-model") == ("cpu", None)
+    assert devices("--device", "cpu", "--precision", "int8") == ("cpu", None)
+    monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
+    assert devices("--model", "./my-model") == ("cpu", None)
+    stand_on(monkeypatch, NVIDIA, frozenset({"cpu", "cuda"}))
+    assert devices("--device", "cuda:1") == ("cuda:1", None)
+    outcome = cli("complete", "x", "--device", "cuda:2")
+    assert outcome.code == 2
+    assert "--device must be auto, cuda:0, cuda:1 or cpu on this machine" in outcome.err
 
 
 def test_a_model_of_the_catalog_is_the_one_that_the_default_config_serves(cli: Cli, bench: FakeWorkbench) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.devices import NVIDIA, stand_on
 from workbench import catalog
 from workbench.catalog import ModelStatus
 from workbench.commands import checks, doctor
@@ -58,7 +59,8 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [checks.python, checks.torch, checks.transformers, checks.cpu, checks.notebook, checks.widgets]
+    "check",
+    [checks.python, checks.torch, checks.transformers, checks.cpu, checks.device, checks.notebook, checks.widgets],
 )
 def test_what_the_pinned_versions_bring_is_found_well(check: doctor.Check) -> None:
     finding = check()
@@ -74,6 +76,15 @@ def test_whatever_is_not_ok_says_what_to_do() -> None:
 def test_memory_is_judged_by_what_is_free(monkeypatch: pytest.MonkeyPatch, free: int, status: str) -> None:
     monkeypatch.setattr("workbench.machine.memory_available_bytes", lambda: free)
     assert checks.memory().status == status
+
+
+def test_the_device_is_said_with_its_reason_and_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_on(monkeypatch, NVIDIA, frozenset({"cpu", "cuda"}))
+    assert checks.device().message == "cuda:0: NVIDIA H200, the first CUDA device; also here: cuda:1 (NVIDIA T4)"
+    monkeypatch.setenv("WORKBENCH_DEVICE", "mps")
+    finding = checks.device()
+    assert (finding.status, finding.advice) == ("fail", "change or unset WORKBENCH_DEVICE")
+    assert finding.message.startswith("WORKBENCH_DEVICE must be auto, cuda:0, cuda:1 or cpu on this machine")
 
 
 def test_a_full_disk_is_said_with_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_each_model_is_a_row_with_its_facts(cli: Cli, home: Path) -> None:
     fill(home)
-    header, *rows = cli("models", "list", "--found").out.splitlines()
+    table, _, commands = cli("models", "list", "--found").out.partition("\n\n")
+    header, *rows = table.splitlines()
     assert " ".join(header.split()) == "NAME PLACE ARCHITECTURE PARAMS PRECISION SIZE FITS IN MEMORY CAN BE SERVED"
     assert len(rows) == len(find_models()) == 9
     by_name = {row.split("  ")[0]: row for row in rows}
     assert by_name["llama3.2:1b"].split()[1:5] == ["Ollama", "llama", "4.67k", "Q4_K_M"]
     assert by_name["llama3.2:1b"].split()[-2:] == by_name["org/tiny"].split()[-2:] == ["yes", "yes"]
     mlx = by_name["~/.lmstudio/models/publisher/mlx"]
-    assert mlx.endswith("no: weights quantized with mlx cannot be served yet")
+    assert mlx.endswith("no: its quantized weights are not supported: mlx")
+    ollama = [model for model in find_models() if model.place == "Ollama"]
+    assert [shlex.split(line) for line in commands.splitlines()[1:]] == [
+        ["workbench", "models", "register", name, model.path]
+        for model, name in zip(ollama, ("gemma-GGUF:Q4_K_M", "llama3.2:1b"), strict=True)
+    ]
 
 
 def test_json_has_every_field(cli: Cli, home: Path) -> None:

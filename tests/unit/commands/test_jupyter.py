@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.devices import LAPTOP, stand_on
 from workbench.commands import jupyter
 from workbench.errors import InvalidRequestError
 
@@ -41,7 +42,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cli_arguments(option: str, value: Path) -> argparse.Namespace:
-    return argparse.Namespace(copy=None, no_browser=True, port=None, lab_options=[option, str(value)])
+    return argparse.Namespace(device=None, copy=None, no_browser=True, port=None, lab_options=[option, str(value)])
 
 
 def test_play_opens_the_playground_of_the_clone(cli: Cli, started: Started, clone: Path) -> None:
@@ -50,6 +51,21 @@ def test_play_opens_the_playground_of_the_clone(cli: Cli, started: Started, clon
     assert command[:3] == [sys.executable, "-m", "jupyterlab"]
     assert f"--ServerApp.root_dir={clone}" in command
     assert "--LabApp.default_url=/lab/tree/notebooks/00_playground.ipynb" in command
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_device_is_that_of_the_kernels(cli: Cli, started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_on(monkeypatch, LAPTOP)
+    for command in ("play", "lab"):
+        assert cli(command, "--device", "cpu").code == 0
+        assert started.pop()[1]["WORKBENCH_DEVICE"] == "cpu"
+        outcome = cli(command, "--device", "cuda")
+        assert (outcome.code, started) == (2, [])
+        assert "--device must be auto or cpu on this machine" in outcome.err
+    monkeypatch.setenv("WORKBENCH_CONFIG", "run.yaml")
+    assert "--device cannot change the run config run.yaml" in cli("play", "--device", "cpu").err
+    assert cli("serve", "--device", "cpu").code == 2
+    assert started == []
 
 
 def test_lab_opens_the_folder_of_the_notebooks(cli: Cli, started: Started, clone: Path) -> None:

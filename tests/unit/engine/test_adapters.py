@@ -20,18 +20,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.budget import budget
+from tests.fakes.gguf_models import write_gguf_model
+from tests.fakes.quantized_folders import save_quantized
 from tests.tiny_adapters import VISION, applied, greedy_ids, logits_of, make_config, save_adapter
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 from tests.tiny_vision_models import save_vision_model
+from workbench import catalog
 from workbench.engine import memory
-from workbench.engine.adapter_config import CONFIG, AdapterConfig, read_config
+from workbench.engine.adapter_config import AdapterConfig, read_config
 from workbench.engine.adapters import WEIGHTS, read_adapter
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.memory import plan, tensor_shapes
+from workbench.engine.model_folder import ADAPTER_CONFIG
+from workbench.engine.packing import opened
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.engine.weight_sizes import RESERVE_BYTES
-from workbench.engine.weights import BLOCKS_FILE, Blocks, WeightFiles
+from workbench.engine.weights import BLOCKS_FILE, Blocks
 from workbench.errors import InsufficientMemoryError, ModelFormatError, UnsafeModelError
 
 Folder = Callable[[str], Path]
@@ -127,7 +132,7 @@ def assert_near(found: Tensor, expected: Tensor, share: float = 1e-4) -> None:
 
 
 def change_config(folder: Path, **values: Any) -> None:
-    path = folder / CONFIG
+    path = folder / ADAPTER_CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -169,6 +174,54 @@ def test_a_vision_language_model_is_merged_where_its_files_name_modules_as_trans
                 load(base, adapter=adapter)
 
 
+def test_an_adapter_of_a_quantized_folder_is_merged_into_its_numbers(tmp_path: Path) -> None:
+    """Peft computes with the numbers that the judge of each format reads."""
+    for name in ("gptq", "awq", "asymmetric"):
+        base, dense = save_quantized(tmp_path / name, name)
+        options = {"use_dora": True} if name == "awq" else {}
+        targets = ["q_proj", "down_proj", "lm_head"]
+        adapter = save_adapter(tmp_path / f"{name}-adapter", dense, spread=0.1, target_modules=targets, **options)
+        judge = applied(dense, adapter)
+        model = load(base, adapter=adapter)
+        assert_near(logits(model, PROMPT), logits_of(judge, PROMPT))
+        assert logits(model, PROMPT)[-1].argmax() == logits_of(judge, PROMPT)[-1].argmax()
+        assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "architecture, targets",
+    [
+        ("llama", ["q_proj", "down_proj"]),
+        ("gemma3", ["embed_tokens", "o_proj"]),
+        ("phi3", ["qkv_proj", "gate_up_proj"]),
+    ],
+)
+def test_an_adapter_of_a_gguf_file_is_merged_into_its_numbers(
+    architecture: str, targets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file's own precision, what is merged is held in float32, and the rest as it is."""
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    reference = write_gguf_model(tmp_path / "tiny.gguf", architecture, types=lambda _: "Q4_0", seed=3)
+    reference.save_pretrained(tmp_path / "dense")
+    adapter = save_adapter(tmp_path / "adapter", tmp_path / "dense", target_modules=targets)
+    folders = catalog.resolve_folders(f"gguf:{tmp_path / 'tiny.gguf'}+{adapter}")
+    assert folders.adapter == adapter
+    expected = logits_of(applied(tmp_path / "dense", adapter), PROMPT)
+    assert_near(logits(load(folders.model, adapter=adapter), PROMPT), expected)
+    model = load(folders.model, adapter=adapter, precision="file")
+    assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.02)
+    assert_near(logits(model, PROMPT), expected, 0.02)
+    own, changed = (
+        load(folders.model, precision="file"),
+        read_adapter(adapter, folders.model, tensor_shapes(folders.model)),
+    )
+    assert own.memory_bytes < model.memory_bytes
+    with opened(folders.model, str, changed) as merged:
+        matrices = [name for name in merged.names() if len(merged.shape(name)) == 2]
+        exact = {name for name in matrices if merged.stored_format([name]) == "float32"}
+    assert exact == set(changed.changes)
+
+
 @pytest.mark.parametrize("name", ["patterns", "directions", "layers", "tied-embedding"])
 def test_an_adapter_changes_the_answer_of_its_base_model(
     name: str, base_folder: Folder, adapter_folder: Folder
@@ -187,10 +240,9 @@ def test_a_model_in_fewer_bits_is_merged_in_float32_and_then_rounded_once(
     save_file(halves, base / "model.safetensors", {"format": "pt"})
     adapter = read_adapter(adapter_folder("patterns"), base, tensor_shapes(base))
     parts = load_file(adapter.weights)
-    with WeightFiles(base, adapter=adapter) as files:
-        assert len(files.changed()) == adapter.layers == 16
-        for name in files.changed():
-            change = adapter.changes[name]
+    with opened(base, str, adapter) as files:
+        assert len(adapter.changes) == adapter.layers == 16
+        for name, change in adapter.changes.items():
             assert change.low_rank is not None
             weight = halves[name] if change.replacement is None else parts[change.replacement]
             update = change.low_rank.scale * parts[change.low_rank.b].double() @ parts[change.low_rank.a].double()
@@ -207,7 +259,7 @@ def test_every_precision_rounds_the_merged_weights(
     """The same as of a folder that holds the merged weights."""
     base, adapter = base_folder("llama"), adapter_folder("patterns")
     merged = shutil.copytree(base, tmp_path / "merged")
-    with WeightFiles(base, adapter=read_adapter(adapter, base, tensor_shapes(base))) as files:
+    with opened(base, str, read_adapter(adapter, base, tensor_shapes(base))) as files:
         save_file({name: files.dense(name) for name in files.names()}, merged / "model.safetensors", {"format": "pt"})
     found = load(base, adapter=adapter, precision=precision, fast=fast)
     assert torch.equal(logits(found, PROMPT), logits(load(merged, precision=precision, fast=fast), PROMPT))
@@ -224,7 +276,7 @@ def test_blocks_of_the_file_are_used_only_where_nothing_is_merged(
         parts[f"{name}.scale"] = parts[f"{name}.minimum"] = torch.ones(32, 1, dtype=torch.float16)
     parts = {name: part.clone() for name, part in parts.items()}
     save_file(parts, base / BLOCKS_FILE, {"types": json.dumps(dict.fromkeys(names, "Q4_1"))})
-    with WeightFiles(base, adapter=read_adapter(plain, base, tensor_shapes(base))) as files:
+    with opened(base, str, read_adapter(plain, base, tensor_shapes(base))) as files:
         adapted, own = (files.blocks(name).dense() for name in names)
         assert torch.equal(adapted, Blocks.of(files.dense(names[0])).dense())
         assert torch.equal(own, torch.ones(32, 32))
@@ -377,28 +429,28 @@ def test_a_folder_with_several_adapters_is_refused_and_one_with_checkpoints_is_n
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\xff"])
 def test_a_config_that_is_no_object_is_named(plain: Path, base_folder: Folder, content: str) -> None:
-    (plain / CONFIG).write_text(content, encoding="latin-1")
+    (plain / ADAPTER_CONFIG).write_text(content, encoding="latin-1")
     with pytest.raises(ModelFormatError, match=r"adapter_config\.json"):
         load(base_folder("llama"), adapter=plain)
-    (plain / CONFIG).unlink()
+    (plain / ADAPTER_CONFIG).unlink()
     with pytest.raises(ModelFormatError, match=r"adapter_config\.json"):
         load(base_folder("llama"), adapter=plain)
     with pytest.raises(ModelFormatError, match="not a folder"):
         load(base_folder("llama"), adapter=plain / "nowhere")
 
 
-def test_a_quantized_base_is_refused(plain: Path, base_folder: Folder, tmp_path: Path) -> None:
+def test_a_base_that_is_quantized_in_another_way_is_refused(plain: Path, base_folder: Folder, tmp_path: Path) -> None:
     base = shutil.copytree(base_folder("llama"), tmp_path / "base")
     shapes, path = tensor_shapes(base), base / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "gptq"}}))
-    with pytest.raises(ModelFormatError, match="quantization_config"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
+    with pytest.raises(ModelFormatError, match="quantized by mxfp4, into which adapters cannot be merged"):
         read_adapter(plain, base, shapes)
 
 
 def test_a_model_with_an_adapter_beside_it_is_refused(plain: Path, base_folder: Folder, tmp_path: Path) -> None:
     """Transformers would apply it, but only where peft is installed and the fused step does not serve the model."""
     base = shutil.copytree(base_folder("llama"), tmp_path / "base")
-    shutil.copy(plain / CONFIG, base)
+    shutil.copy(plain / ADAPTER_CONFIG, base)
     for fast in (True, False):
         with pytest.raises(ModelFormatError, match=r"adapter_config\.json.*move"):
             load(base, fast=fast)
@@ -420,7 +472,7 @@ def test_any_value_of_any_option_is_read_or_refused_by_its_name(
     folder = tmp_path_factory.getbasetemp() / "any-adapter"
     folder.mkdir(exist_ok=True)
     sound = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["q_proj"]}
-    (folder / CONFIG).write_text(json.dumps(sound | {option: value}))
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(sound | {option: value}))
     try:
         config = read_config(folder)
     except ModelFormatError as error:
@@ -483,7 +535,7 @@ def test_names_are_matched_as_peft_matches_them(
     judge = make_config(r=4, lora_alpha=6, **options)
     folder = tmp_path_factory.getbasetemp() / "named-adapter"
     folder.mkdir(exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 6} | options))
+    (folder / ADAPTER_CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 6} | options))
     config: AdapterConfig = read_config(folder)
     assert config.targets_module(module) == bool(check_target_module_exists(judge, module))
     assert config.rank_of(module) == ranks.get(get_pattern_key(list(ranks), module), 4)

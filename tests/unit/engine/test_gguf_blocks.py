@@ -12,10 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.budget import budget
+from tests.unit.engine.test_panels import rows_of
 from workbench.engine.gguf_blocks import INT4_TYPES, INT8_TYPES, int4_blocks, int8_blocks
-from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.kernels.matrix import FILE_TYPES, Matrix
+from workbench.engine.kernels.panels import DOT, FMA
+from workbench.engine.kernels.team import Team
+from workbench.engine.weight_sizes import KEPT_TYPES
 
-SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q4_K": [0, 2], "Q8_0": [0], "Q5_0": [0], "IQ4_NL": [0], "IQ4_XS": [0]}
+SCALES = {
+    **{kind: [0] for kind in ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "IQ4_XS")},
+    **{kind: [0, 2] for kind in ("Q4_1", "Q5_1", "Q4_K", "Q5_K")},
+    "Q2_K": [80, 82],
+    "Q3_K": [108],
+    "Q6_K": [208],
+}
 """Places of the float16 numbers in a block."""
 
 
@@ -64,3 +74,45 @@ def test_scales_that_are_not_finite_stay_so_without_a_warning(kind: str) -> None
     data[:, :2] = np.array([np.inf], "<f2").view(np.uint8)
     scale = int4_blocks(kind, data).scale if kind in INT4_TYPES else int8_blocks(kind, data).scale
     assert not scale.isfinite().all()
+
+
+def quantized_rows(kind: str, rows: int, blocks: int, seed: int) -> Any:
+    """Normal numbers quantized by the package, if it can write the type, or else random blocks."""
+    size, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    weight = np.random.default_rng(seed).standard_normal((rows, blocks * size)).astype(np.float32)
+    try:
+        return gguf.quants.quantize(weight, gguf.GGMLQuantizationType[kind])
+    except NotImplementedError:
+        return random_rows(kind, rows, blocks, seed)
+
+
+def test_the_step_reads_the_types_that_are_counted_as_kept() -> None:
+    assert set(FILE_TYPES) == KEPT_TYPES
+
+
+@pytest.mark.parametrize("kind", sorted(KEPT_TYPES))
+def test_a_type_that_is_read_as_it_is_multiplies_as_the_package_reads_it(kind: str) -> None:
+    teams = [Team(threads) for threads in (1, 2, 3)]
+    for seed in range(budget(50)):
+        rows, blocks = 1 + 7 * seed % 21, 1 + seed % 3
+        data = (random_rows if seed % 2 else quantized_rows)(kind, rows, blocks, seed)
+        expected = torch.from_numpy(gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]))
+        matrix = Matrix.of_file(kind, torch.from_numpy(data), expected.shape[1])
+        assert torch.equal(rows_of(matrix, FMA), expected)
+        assert torch.equal(rows_of(matrix, DOT), expected.bfloat16())
+        x = torch.randn(1 + 5 * seed % 19, expected.shape[1], generator=torch.Generator().manual_seed(seed))
+        product = matrix.matmul_f32(x, teams[seed % 3])
+        error = (product.double() - x.double() @ expected.double().T).abs()
+        assert bool((error <= 1e-5 * (x.abs().double() @ expected.abs().double().T)).all())
+        assert torch.equal(product[:1], matrix.matmul_f32(x[:1], teams[0]))
+        assert matrix.nbytes - data.nbytes == -rows % 4 * data.shape[1]
+
+
+@pytest.mark.parametrize("kind", sorted(KEPT_TYPES))
+def test_damaged_scales_of_a_file_are_never_numbers(kind: str) -> None:
+    data = random_rows(kind, 8, 1, 0)
+    for place in SCALES[kind]:
+        data[3, place : place + 2] = np.array([np.nan], "<f2").view(np.uint8)
+    matrix = Matrix.of_file(kind, torch.from_numpy(data), gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]][0])
+    product = matrix.matmul_f32(torch.ones(1, matrix.columns), Team(1))[0]
+    assert product.isnan().tolist() == [row == 3 for row in range(8)]

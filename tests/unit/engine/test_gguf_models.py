@@ -20,6 +20,7 @@ from workbench.engine.loading import load
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import InsufficientMemoryError, ModelFormatError
+from workbench.gguf_files import read_gguf_header
 
 MakeEngine = Callable[..., Engine]
 
@@ -158,6 +159,39 @@ def test_a_file_that_changes_after_it_was_resolved_is_refused(tmp_path: Path) ->
     write_gguf_model(path, "llama", seed=1, types=lambda _: "F16")
     with pytest.raises(ModelFormatError, match="was changed after it was registered; register it again"):
         load(folder, precision="file")
+
+
+def test_a_load_reads_the_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf_model(tmp_path / "tiny.gguf", "llama")
+    folder, count = catalog.resolve(str(tmp_path / "tiny.gguf")), 0
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        return read_gguf_header(*args, **options)
+
+    monkeypatch.setattr("workbench.gguf_files.model.read_gguf_header", counted)
+    for _ in range(2):
+        load(folder, precision="file")
+    assert count == 1
+
+
+def test_weights_stay_in_the_mapped_file(tmp_path: Path, engine_of: MakeEngine) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf_model(path, "qwen2", types=mixed_types(3), seed=3)
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+    loaded = load(catalog.resolve(str(path)), precision="file")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert not mapped
+    (line,) = [line for line in maps if str(path) in line]
+    first, last = (int(place, 16) for place in line.split()[0].split("-"))
+    decoder: Any = loaded.decoder
+    addresses = [row[1] for row in decoder._addresses.linears.reshape(-1, 5)]
+    kept = sum(first <= place < last for place in addresses)
+    assert kept >= len(addresses) // 2
+    path.unlink()  # what is mapped stays
+    request = GenerationRequest(prompt_ids=(5, 9, 200), max_tokens=4, stop_ids=frozenset())
+    assert len(generate(engine_of(model=loaded), request).ids) == 4
 
 
 def test_llamas_scaled_angles_are_recognized(tmp_path: Path, engine_of: MakeEngine) -> None:

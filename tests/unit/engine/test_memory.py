@@ -118,6 +118,17 @@ def test_shapes_come_from_headers_alone(tmp_path: Path) -> None:
     assert tensor_shapes(tmp_path) == {"a.weight": (3, 5), "b.bias": (7,), "scalar": ()}
 
 
+def test_a_header_is_read_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_folder(tmp_path, first=(3, 5))
+    shapes = tensor_shapes(tmp_path)
+    shapes.clear()  # a caller's own
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "loads", None)
+        assert tensor_shapes(tmp_path) == {"first": (3, 5)}
+    weights_folder(tmp_path, first=(3, 5), second=(2,))
+    assert tensor_shapes(tmp_path) == {"first": (3, 5), "second": (2,)}
+
+
 def test_blocks_beside_the_weights_are_not_counted_again(structure: Callable[[str], Path], tmp_path: Path) -> None:
     folder = shutil.copytree(structure("llama"), tmp_path / "model")
     before = tensor_shapes(folder)
@@ -154,7 +165,9 @@ def test_shards_count_together(structure: Callable[[str], Path], tmp_path: Path)
     assert tensor_shapes(tmp_path) == tensor_shapes(structure("llama"))
 
 
-@pytest.mark.parametrize("content", [b"", b"1234", b"\xff" * 8, b"\x05\x00\x00\x00\x00\x00\x00\x00nonsense"])
+@pytest.mark.parametrize(
+    "content", [b"", b"1234", b"\xff" * 8, b"\x05\x00\x00\x00\x00\x00\x00\x00nonsense", b"\2" + bytes(7) + b"[]"]
+)
 def test_a_damaged_header_is_a_damaged_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelFormatError, match=r"model\.safetensors"):

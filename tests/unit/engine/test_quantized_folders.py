@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,18 +18,24 @@ from safetensors.numpy import load_file, save_file
 from tests.budget import some
 from tests.fakes.listening import generate
 from tests.fakes.quantized_folders import FORMATS, quantized, save_quantized, set_quantization
-from workbench.engine.grouped_formats import Awq, CompressedTensors, Gptq, GroupedFormat
+from workbench.engine.grouped_formats import read_groups
+from workbench.engine.grouped_layouts import Awq, CompressedTensors, Gptq, GroupedLayout
 from workbench.engine.loading import load
 from workbench.engine.memory import tensor_shapes
 from workbench.engine.model_folder import check_folder
 from workbench.engine.precision import Precision
-from workbench.engine.quantized_folders import stored_format
+from workbench.engine.quantization_settings import stored_format
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
+from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.engine.weights import WeightFiles
 from workbench.errors import ModelFormatError, ModelLoadError
+from workbench.found import describing
+from workbench.found.describing import describe
+from workbench.found.searching import Candidate
+from workbench.records import FoundModel
 
-OF_FORMAT: dict[str, GroupedFormat] = {
+OF_FORMAT: dict[str, GroupedLayout] = {
     "gptq": Gptq(1),
     "gptq_v2": Gptq(0),
     "awq": Awq(),
@@ -69,7 +76,7 @@ def test_random_matrices_are_read_exactly(name: str, group: int) -> None:
         shapes = {part: tensor.shape for part, tensor in parts.items()}
         assert stored.shape(shapes) == (rows, columns)
         tensors = {part: torch.from_numpy(np.ascontiguousarray(tensor)) for part, tensor in parts.items()}
-        groups = stored.read(tensors.__getitem__, shapes)
+        groups = read_groups(stored, tensors.__getitem__, shapes)
         expected = torch.from_numpy(one.judge(parts))
         assert torch.equal(groups.dense(), expected)
         scale, minimum = (part.repeat_interleave(32, 1) for part in groups.per_block())
@@ -110,6 +117,26 @@ def test_ids_equal_those_of_transformers_on_the_same_numbers(
         answer = output[0, len(prompt) :].tolist()
         heard = generate(engine, GenerationRequest(prompt_ids=tuple(prompt), max_tokens=24))
         assert heard.ids == (answer[:-1] if answer[-1] == 0 else answer)
+
+
+def described(folder: Path) -> FoundModel:
+    """Return what the list of models on this machine says of a folder."""
+    found = describe(Candidate("mine", "model_folders", folder))
+    assert found is not None
+    return found
+
+
+def test_quantized_folders_are_listed_as_what_they_are(
+    folders: Callable[[str], tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, method in (("gptq", "gptq"), ("awq", "awq"), ("asymmetric", "compressed-tensors")):
+        small, dense = map(described, folders(name))
+        assert (small.servable, small.precision, small.parameters) == (True, method, dense.parameters)
+        assert (small.fits_in, small.memory_bytes) == ("float32", dense.memory_bytes)
+        room = RESERVE_BYTES + (dense.memory_bytes or 0) // 2
+        with monkeypatch.context() as patch:
+            patch.setattr(describing, "memory_limit_bytes", lambda room=room: room)
+            assert described(folders(name)[0]).fits_in == "int4"  # bf16 would round
 
 
 @pytest.mark.parametrize("name", ["gptq", "asymmetric"])
@@ -155,6 +182,7 @@ def changed(**weights: Any) -> dict[str, Any]:
         (GPTQ | {"checkpoint_format": "marlin"}, "GPTQ in the format marlin"),
         (GPTQ | {"is_marlin_format": True}, "GPTQ in the format marlin"),
         (GPTQ | {"pack_dtype": "int16"}, "GPTQ packed in int16"),
+        (GPTQ | {"desc_act": True}, r"in the order of their activations \(desc_act\)"),
         ({"quant_method": "awq", "bits": 3}, "AWQ with 3 bits"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "AWQ in the version gemv"),
         ({"quant_method": "awq", "bits": 4, "zero_point": False}, "AWQ without zero points"),
@@ -167,6 +195,7 @@ def changed(**weights: Any) -> dict[str, Any]:
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes in 4 bits"),
         ({"quant_method": "fp8"}, "fp8"),
         ({"bits": 4}, "a method that quantization_config does not name"),
+        (PACKED | {"config_groups": {"group_0": {"weights": [4]}}}, "a group that does not describe its weights"),
     ],
 )
 def test_other_formats_are_refused_by_name_with_what_to_choose(
@@ -177,6 +206,7 @@ def test_other_formats_are_refused_by_name_with_what_to_choose(
     for read in (load, tensor_shapes, stored_format):
         with pytest.raises(ModelFormatError, match=rf"{words}.*Choose the repository of the unquantized model"):
             read(folder)
+    assert re.search(words, described(folder).problem)
 
 
 def spoiled(folder: Path, **tensors: Any) -> None:
@@ -235,7 +265,7 @@ def test_words_that_the_package_compressed_tensors_has_written_are_read() -> Non
     }
     shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
     expected = 0.5 * ((5 * rows + 3 * columns) % 16 - (7 * rows) % 16).float()
-    assert torch.equal(CompressedTensors().read(parts.__getitem__, shapes).dense(), expected)
+    assert torch.equal(read_groups(CompressedTensors(), parts.__getitem__, shapes).dense(), expected)
 
 
 def test_a_word_of_awq_holds_its_rows_in_awqs_order() -> None:
@@ -245,7 +275,7 @@ def test_a_word_of_awq_holds_its_rows_in_awqs_order() -> None:
         "qzeros": torch.zeros(1, 1, dtype=torch.int32),
         "scales": torch.ones(1, 8),
     }
-    read = Awq().read(parts.__getitem__, {part: tuple(tensor.shape) for part, tensor in parts.items()})
+    read = read_groups(Awq(), parts.__getitem__, {part: tuple(tensor.shape) for part, tensor in parts.items()})
     assert read.dense()[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
 
 
@@ -255,6 +285,6 @@ def test_a_word_of_gptq_holds_columns_and_zeros_less_one() -> None:
         "qzeros": torch.full((1, 1), 0x76543210, dtype=torch.int32),
         "scales": torch.ones(1, 8),
     }
-    read = Gptq(1).read(parts.__getitem__, {part: tuple(tensor.shape) for part, tensor in parts.items()})
+    read = read_groups(Gptq(1), parts.__getitem__, {part: tuple(tensor.shape) for part, tensor in parts.items()})
     assert read.dense()[0].tolist() == [number - 1 for number in range(8)] * 4
     assert read.dense()[7].tolist() == [number - 8 for number in range(8)] * 4

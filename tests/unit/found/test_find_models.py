@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.found_models import WEIGHTS, empty_home, fill, write_folder, write_gguf, write_ollama, write_snapshot
+from workbench.engine.model_folder import check_folder
 from workbench.engine.weight_sizes import RESERVE_BYTES
+from workbench.errors import ModelFormatError
 from workbench.found import find_models, known_places
 from workbench.records import FoundModel
 
@@ -54,9 +56,7 @@ def test_rows_have_what_the_headers_say(home: Path) -> None:
     ollama, mine, hub = found["llama3.2:1b"], found["~/my models/mine"], found["org/tiny"]
     assert (ollama.architecture, ollama.parameters, ollama.precision) == ("llama", WEIGHTS, "Q4_K_M")
     assert ollama.size_bytes == Path(ollama.path).stat().st_size
-    assert ollama.memory_bytes == 8 * 256 * 3 // 4 + 4 * (
-        WEIGHTS - 8 * 256
-    )  # only Q4_K has an exact form of fewer bits
+    assert ollama.memory_bytes == 8 * 144 + 2 * 210 + 2 * 32 * 64 + 4 * 64  # what the tensors take in the file
     assert (ollama.fits_in, ollama.aliases) == ("Q4_K_M", ("llama3.2:latest",))
     assert ollama.servable
     other = find_models([write_gguf(home / "others/other.gguf", "mamba").parent])[0]
@@ -68,7 +68,7 @@ def test_rows_have_what_the_headers_say(home: Path) -> None:
     split = found["~/downloads of studio/someone/phi/phi-00001-of-00002.gguf"]
     assert (split.architecture, split.parameters) == ("phi3", 2 * WEIGHTS)
     assert split.size_bytes == sum(path.stat().st_size for path in Path(split.path).parent.iterdir())
-    assert found["~/.lmstudio/models/publisher/mlx"].problem == "weights quantized with mlx cannot be served yet"
+    assert found["~/.lmstudio/models/publisher/mlx"].problem == "its quantized weights are not supported: mlx"
 
 
 def test_the_environment_says_where_models_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,13 @@ def test_the_same_file_is_listed_once_even_by_hard_links(home: Path) -> None:
         ({"is_encoder_decoder": True}, "encoder-decoder"),
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, which does not generate text"),
         ({"architectures": ["BertModel"]}, "BertModel has no head"),
-        ({"quantization_config": {"quant_method": "awq"}}, "quantized with awq"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "bitsandbytes in 8 bits"),
+        ({"quantization_config": ["awq"]}, "a method that quantization_config does not name"),
+        ({"quantization_config": {"group_size": 64}, "quantization": {"group_size": 64}}, "not supported: mlx"),
+        (
+            {"architectures": ["MptForCausalLM"], "quantization_config": {"quant_method": "awq"}},
+            "AWQ are supported only for the architectures of the fast step",
+        ),
     ],
 )
 def test_what_cannot_be_served_says_why(home: Path, config: dict[str, object], words: str) -> None:
@@ -189,6 +195,24 @@ def test_what_cannot_be_served_says_why(home: Path, config: dict[str, object], w
     (model,) = find_models([home / "mine"])
     assert not model.servable
     assert words in model.problem
+
+
+def test_an_adapter_beside_a_model_is_refused_as_loading_refuses_it(home: Path) -> None:
+    folders = write_folder(home / "mine/whole"), write_folder(home / "mine/sentences"), write_folder(home / "mine/lora")
+    for folder in folders:
+        (folder / "adapter_config.json").write_text("{}")
+    modules = [
+        {"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (folders[1] / "modules.json").write_text(json.dumps(modules))
+    (folders[2] / "model.safetensors").rename(folders[2] / "adapter_model.safetensors")
+    problems = {Path(model.path): model.problem for model in find_models([home / "mine"])}
+    with pytest.raises(ModelFormatError) as refused:
+        check_folder(folders[0])
+    assert str(folders[0] / problems[folders[0]]) == str(refused.value)
+    assert "beside a sentence model" in problems[folders[1]]
+    assert "is an adapter, not a whole model" in problems[folders[2]]
 
 
 def test_damaged_and_incomplete_models_are_listed_with_their_problem(home: Path) -> None:

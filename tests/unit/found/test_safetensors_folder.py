@@ -10,6 +10,7 @@ import pytest
 
 from tests.budget import budget
 from tests.fakes.found_models import write_folder
+from workbench.engine.quantization_settings import layout_of, quantization_method
 from workbench.errors import ModelFormatError
 from workbench.found.safetensors_folder import read_folder
 
@@ -26,7 +27,7 @@ def test_a_folder_has_what_its_config_and_headers_say(tmp_path: Path) -> None:
     assert facts.shapes == {"model.embed_tokens.weight": (32, 64), "model.norm.weight": (64,)}
     assert facts.weights_by_type == {"F16": 2112}
     assert facts.size_bytes == (tmp_path / "model.safetensors").stat().st_size
-    assert facts.quantization is None
+    assert quantization_method(facts.config) is None
 
 
 def test_shards_are_added_up(tmp_path: Path) -> None:
@@ -88,7 +89,14 @@ def test_a_config_of_odd_types_is_read(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(config))
         facts = read_folder(tmp_path)
         assert facts.architecture is None
-        assert facts.quantization in (None, "an unknown method")
+        assert isinstance(layout_of(facts.config), str) is (quantization_method(facts.config) is not None)
+    options = ("bits", "checkpoint_format", "desc_act", "version", "format", "config_groups", "kv_cache_scheme")
+    for method in ("gptq", "awq", "compressed-tensors", "mxfp4", *values):
+        for value in (*values, {"group_0": 5}, {"group_0": {"weights": 5}}, {"group_0": {"weights": {"num_bits": []}}}):
+            sound = {"quant_method": method, "bits": 4, "format": "pack-quantized"}
+            for settings in ({**sound, option: value} for option in options):
+                layout = layout_of({"quantization_config": settings})
+                assert not isinstance(layout, str) or (layout.isprintable() and len(layout) < 250)
 
 
 def test_damaged_headers_end_in_a_typed_error_or_are_read(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gguf.quants import _type_traits
 from tests.fakes.gguf_models import ARCHITECTURES, write_gguf_model
 from workbench.errors import ModelFormatError
 from workbench.gguf_files import config_of, read_gguf_model
+from workbench.gguf_files import model as gguf_model
 from workbench.gguf_files.tensor_names import LAYOUTS
 from workbench.gguf_files.tensor_types import READ_TYPES
 
@@ -26,7 +27,7 @@ def written(path: Path, architecture: str, changed: Change = lambda *_: None) ->
 
 
 def test_every_architecture_is_tried() -> None:
-    assert set(ARCHITECTURES) == set(LAYOUTS)
+    assert {family.name or name for name, family in ARCHITECTURES.items()} == set(LAYOUTS)
 
 
 def test_all_types_that_the_package_reads_are_read() -> None:
@@ -36,10 +37,12 @@ def test_all_types_that_the_package_reads_are_read() -> None:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_tensors_have_two_names_that_lead_to_each_other(tmp_path: Path, architecture: str) -> None:
     model = read_gguf_model(written(tmp_path / "tiny.gguf", architecture))
-    layout = LAYOUTS[architecture]
-    named = {layout.name_in_transformers(name): name for name in model.tensors}
-    assert len(named) == len(model.tensors)
-    assert all(layout.name_in_file(theirs) == ours for theirs, ours in named.items())
+    places = model.places()
+    assert {place.name for place in places.values()} == set(model.tensors)
+    assert all(model.layout.name_in_file(theirs) == place.name for theirs, place in places.items())
+    ends = {place.start + place.nbytes for place in places.values()}
+    assert len(ends) == len(places)  # no two are in one place
+    assert max(ends) <= model.path.stat().st_size
 
 
 def without(key: str) -> Change:
@@ -72,7 +75,8 @@ def without_embedding(_: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
         (without("llama.attention.layer_norm_rms_epsilon"), "must set llama.attention.layer_norm_rms_epsilon"),
         (with_value("llama.rope.freq_base", float("nan"), "FLOAT32"), "rope.freq_base to a finite number; found nan"),
         (with_value("llama.rope.scaling.type", "odd", "STRING"), "scales rotary angles by 'odd'"),
-        (with_value("llama.expert_count", 8), "is a mixture of experts"),
+        (with_value("llama.expert_count", 8), "must set llama.expert_used_count"),
+        (with_value("llama.expert_count", 99_999), "declares 99,999 experts; at most 1,024 are read"),
         (with_value("llama.attention.causal", False, "BOOL"), "attention that is not causal"),
         (with_value("llama.attention.clamp_kqv", 8.0, "FLOAT32"), r"sets llama\.attention\.clamp_kqv"),
         (with_value("llama.attention.key_length", 64), "rotates 32 of 64 components of a head"),
@@ -83,3 +87,19 @@ def without_embedding(_: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
 def test_what_is_missing_or_not_covered_is_named(tmp_path: Path, changed: Change, message: str) -> None:
     with pytest.raises(ModelFormatError, match=message):
         config_of(read_gguf_model(written(tmp_path / "tiny.gguf", "llama", changed)))
+
+
+def test_experts_of_other_kinds_and_of_another_number_are_refused(tmp_path: Path) -> None:
+    other = written(tmp_path / "other.gguf", "qwen2", with_value("qwen2.expert_count", 8))
+    with pytest.raises(ModelFormatError, match="mixture of experts of the kind qwen2, which cannot be served yet"):
+        config_of(read_gguf_model(other))
+    wrong = written(tmp_path / "wrong.gguf", "mixtral", with_value("llama.expert_count", 5))
+    with pytest.raises(ModelFormatError, match=r"ffn_\w+_exps\.weight in the shape .*; 5 experts are expected"):
+        read_gguf_model(wrong).places()
+
+
+def test_tensors_that_share_their_data_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_model, "_MOST_PLACES", 20)
+    many = read_gguf_model(written(tmp_path / "many.gguf", "mixtral"))
+    with pytest.raises(ModelFormatError, match="more than 20 matrices of experts"):
+        many.places()

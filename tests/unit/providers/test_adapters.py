@@ -12,8 +12,8 @@ import pytest
 
 from tests.tiny_adapters import applied, greedy_ids, save_adapter
 from workbench import Workbench
-from workbench.engine.adapter_config import CONFIG
 from workbench.engine.adapters import WEIGHTS
+from workbench.engine.model_folder import ADAPTER_CONFIG
 from workbench.errors import ConfigError, ModelFormatError, UnknownModelError
 from workbench.protocol import ModelDef, SamplingParams
 from workbench.providers.transformers import TransformersProvider
@@ -68,7 +68,7 @@ def test_several_adapters_are_served_beside_their_base(
             assert ids[name] == greedy_ids(applied(base, adapter), prompt, len(ids[name]))
         capsule = capsule_of(runs["second"], bench.card)
         assert capsule.model.source == "tiny-llama+two"
-        assert {f"adapter/{CONFIG}", f"adapter/{WEIGHTS}", "model.safetensors"} <= set(capsule.model.files)
+        assert {f"adapter/{ADAPTER_CONFIG}", f"adapter/{WEIGHTS}", "model.safetensors"} <= set(capsule.model.files)
 
 
 def test_a_registered_adapter_answers_after_a_restart(tiny_folders: Folders, adapters: Folders) -> None:
@@ -99,8 +99,8 @@ def test_a_note_tells_of_another_base(
     provider_of: Make, tiny_folders: Folders, adapters: Folders, tmp_path: Path
 ) -> None:
     adapter = shutil.copytree(adapters["one"], tmp_path / "foreign")
-    config = json.loads((adapter / CONFIG).read_text()) | {"base_model_name_or_path": "organization/other"}
-    (adapter / CONFIG).write_text(json.dumps(config))
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text()) | {"base_model_name_or_path": "organization/other"}
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(config))
     card = provider_of(f"{tiny_folders['llama']}+{adapter}").card("tiny-llama+foreign")
     assert any("organization/other" in note for note in card.notes)
 

@@ -16,7 +16,7 @@ from tests.fakes.serving import FakeModels
 from tests.fakes.templates import FAMILIES
 from tests.tiny_models import bpe_tokenizer, save_config, save_model
 from workbench import catalog
-from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH
+from workbench.engine.context_length import DEFAULT_CONTEXT_LENGTH
 from workbench.engine.precision import PRECISIONS
 from workbench.errors import ModelNotFoundError
 from workbench.machine import memory_limit_bytes

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.adapter_files import write_adapter
 from tests.fakes.gguf_models import write_gguf_model
 from workbench import Workbench, catalog
+from workbench.engine.memory import tensor_shapes
 from workbench.errors import CatalogError, InvalidRequestError, ModelFormatError
 from workbench.protocol import ModelDef, SamplingParams
 from workbench.providers.transformers import TransformersProvider
@@ -90,11 +92,21 @@ def test_a_file_that_is_cut_off_is_refused(file: Path, kept: int) -> None:
     assert not list((file.parent / "cache").rglob("*.json"))
 
 
-async def test_an_adapter_of_a_file_is_refused(provider_of: Make, file: Path) -> None:
-    adapter = file.with_name("adapter")
-    adapter.mkdir()
-    with pytest.raises(ModelFormatError, match="adapters of GGUF files are not supported"):
-        await provider_of().register_model(ModelDef(identifier="mine", llama_model=f"{file}+{adapter}"))
+async def test_an_adapter_of_a_file_is_on_its_card(provider_of: Make, file: Path) -> None:
+    """Its tensors are named as transformers names them; one that does not fit is refused at registration."""
+    module = "model.layers.0.self_attn.q_proj"
+    out, inputs = tensor_shapes(catalog.resolve(str(file)))[f"{module}.weight"]
+    adapter = write_adapter(file.with_name("adapter"), {module: (out, inputs)})
+    provider = provider_of()
+    await provider.register_model(ModelDef(identifier="mine", llama_model=f"gguf:{file}+{adapter}"))
+    card, plain = provider.card("mine"), provider_of(str(file)).card("tiny.Q8_0")
+    assert (card.base, card.adapter, card.adapted_layers) == (f"gguf:{file}", str(adapter), 1)
+    assert (card.precision, card.parameters) == (plain.precision, plain.parameters)
+    assert (card.predicted_memory_bytes or 0) > (plain.predicted_memory_bytes or 0)
+    assert any("held in float32" in note for note in card.notes)
+    wide = write_adapter(file.with_name("wide"), {module: (out, 2 * inputs)})
+    with pytest.raises(ModelFormatError, match="was it trained on this model"):
+        await provider.register_model(ModelDef(identifier="wide", llama_model=f"{file}+{wide}"))
 
 
 def test_a_cache_that_cannot_be_written_is_named(file: Path) -> None:

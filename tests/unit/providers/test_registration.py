@@ -162,7 +162,7 @@ async def test_a_source_of_the_config_is_looked_for_when_it_is_needed(provider_o
         ({"quantization": {"type": "int3"}}, "quantization"),
         ({"quantization": "int4"}, "quantization"),
         ({"device": "tpu"}, "device"),
-        ({"device": "cuda"}, "device"),
+        ({"device": "cuda:99"}, "device"),
         ({"max_active": 0}, "max_active"),
         ({"max_active": 10**6}, "max_active"),
         ({"prefix_cache_mb": -1}, "prefix_cache_mb"),

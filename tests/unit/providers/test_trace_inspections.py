@@ -219,6 +219,25 @@ assert not {{"torch", "transformers"}} & sys.modules.keys()
     assert played == f"{run.text!r}\n"
 
 
+def test_a_recording_for_one_device_is_played_for_another_and_found_by_its_earlier_name(
+    fake_models: FakeModels, traces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_models.add("random")
+    config = fake_models.config
+    (entry,) = config["providers"]["inference"]
+    entry["config"]["device"] = "cpu"
+    with Workbench(config) as bench:
+        text = finished(bench).text
+    play(traces, monkeypatch)
+    with Workbench(fake_models.config) as bench:
+        assert finished(bench).text == text
+    (file,) = traces.iterdir()
+    file.rename(traces / folder.file_name(Provider.model_validate(entry), with_device=True))
+    folder.close_all()
+    with Workbench(config) as bench:
+        assert finished(bench).text == text
+
+
 def test_models_that_were_registered_can_be_registered_again_from_wherever_they_lie(
     tiny_folders: dict[str, Path], traces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,6 +314,23 @@ def test_the_embedded_models_come_in_the_precision_that_is_asked_for(precision: 
     assert "quantization" not in provider.config  # which would be that of a person's own models as well
 
 
+def test_the_embedded_models_are_on_the_device_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def device(config: Any = None, given: str | None = None) -> object:
+        (provider,) = load_run_config(config, device=given).providers["inference"]
+        return provider.config.get("device", "none")
+
+    assert (device(), device(None, "auto"), device(None, "cuda:1")) == ("none", "none", "cuda:1")
+    monkeypatch.setenv("WORKBENCH_DEVICE", "mps")
+    assert (device(), device(None, "cpu"), device(default_run_config())) == ("mps", "cpu", "none")
+    with pytest.raises(ConfigError, match=r"device must be None with a run config, which sets config\.device"):
+        device(CONFIG, "cpu")
+    with pytest.raises(ConfigError, match=r"^device must be auto, cpu, .*; got 'gpu'"):
+        device(None, "gpu")
+    monkeypatch.setenv("WORKBENCH_DEVICE", "gpu")
+    with pytest.raises(ConfigError, match=r"^WORKBENCH_DEVICE must be auto, cpu, .*; got 'gpu'"):
+        device()
+
+
 def test_a_precision_is_refused_by_name_beside_a_config_and_where_it_is_none_of_ours() -> None:
     with pytest.raises(ConfigError, match="precision must be None with a run config"):
         load_run_config(CONFIG, "int4")

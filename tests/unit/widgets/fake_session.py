@@ -482,6 +482,7 @@ class FakeSession:
             _served("all-minilm-l6-v2", "local"),
             _served("smollm2-135m-instruct", "exact"),
         ]
+        self.devices_here = ["cpu"]
         self.downloads: list[tuple[str, int, int | None]] = []
         """Progress that a registration reports."""
         self.may_register = threading.Event()
@@ -604,6 +605,7 @@ class FakeSession:
         *,
         provider_id: str | None = None,
         precision: str | None = None,
+        device: str | None = None,
         progress: Callable[[str, int, int | None], None] | None = None,
     ) -> ModelDefWithProvider:
         if provider_id not in (None, "local", "exact"):
@@ -616,10 +618,13 @@ class FakeSession:
             raise UnknownModelError(f"there is no folder {source or identifier}")
         if "70b" in (source or identifier):
             raise InsufficientMemoryError(f"{identifier} in int4 needs 38,000 MiB; choose a smaller model")
-        made = _served(identifier, provider_id or "local", source, precision)
+        made = _served(identifier, provider_id or "local", source, precision, device)
         if made not in self._served:
             self._served.append(made)
         return made
+
+    def devices(self, provider_id: str) -> list[str]:
+        return self.devices_here
 
     def unregister_model(self, identifier: str) -> None:
         provider, _, name = identifier.rpartition("/")
@@ -653,7 +658,7 @@ class FakeSession:
             architecture="LlamaForCausalLM",
             parameters=134_515_008,
             precision=found[0].metadata.get("precision") or ("float32" if is_exact else "int4"),
-            device="cpu",
+            device=found[0].metadata.get("device") or "cpu",
             context_length=8192,
             has_chat_template=model not in self.without_template,
             template_sha256="5d3c" * 16,
@@ -724,9 +729,13 @@ def _described(tool: ToolDefinition) -> dict[str, Any]:
 
 
 def _served(
-    identifier: str, provider_id: str, source: str | None = None, precision: str | None = None
+    identifier: str,
+    provider_id: str,
+    source: str | None = None,
+    precision: str | None = None,
+    device: str | None = None,
 ) -> ModelDefWithProvider:
-    metadata = {"precision": precision} if precision else {}
+    metadata = {name: value for name, value in (("precision", precision), ("device", device)) if value}
     return ModelDefWithProvider(
         identifier=identifier, llama_model=source or identifier, provider_id=provider_id, metadata=metadata
     )

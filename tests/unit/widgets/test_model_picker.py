@@ -13,7 +13,7 @@ from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownMod
 from workbench.protocol import Provider, SamplingParams
 from workbench.records import FoundModel
 from workbench.widgets import ModelPicker
-from workbench.widgets.precisions import precision_choices
+from workbench.widgets.precisions import device_choices, precision_choices
 
 
 def test_chat_models_are_listed_once_each_by_the_name_that_reaches_them(page: Page) -> None:
@@ -120,7 +120,25 @@ def test_a_form_without_a_source_is_refused_at_once(page: Page) -> None:
     page.send(picker, {"kind": "register", "id": 4, "source": "  ", "name": "x", "provider_id": "local"})
     (reply,) = page.customs(picker, "reply")
     assert reply["id"] == 4
-    assert reply["error"] == "Enter a folder, a catalog name or a hub id."
+    assert reply["error"] == "Enter a catalog name, a folder, a GGUF file or a hub id."
+
+
+def test_a_refused_field_is_named_as_the_form_names_it(page: Page) -> None:
+    class Refusing(FakeSession):
+        def register_model(self, identifier: str, source: str | None = None, **_: Any) -> Any:
+            raise InvalidRequestError(identifier if source is None else source, "x", "another; see identifier")
+
+    picker = ModelPicker(Refusing())
+    for field, name, label in (
+        ("identifier", "", "Source"),
+        ("identifier", "mine", "Name"),
+        ("metadata.precision", "", "Precision"),
+        ("metadata.device", "", "Device"),
+        ("provider_id", "mine", "Provider"),
+        ("prompt", "", "prompt"),
+    ):
+        outcome = asked(page, picker, "register", source=field, name=name, provider_id="local")
+        assert outcome == {"state": "failed", "said": f"{label} must be another; see identifier; got 'x'"}
 
 
 def test_a_click_returns_while_the_weights_are_fetched_and_a_second_one_waits_its_turn(page: Page) -> None:
@@ -253,3 +271,28 @@ def test_the_precision_of_the_form_is_the_registrations(page: Page, chosen: str 
     picker = ModelPicker(Noting())
     asked(page, picker, "register", source="third", name="", provider_id="local", precision=chosen)
     assert given == [precision]
+
+
+# ---------------------------------------------------------------------------------------------------------- device
+
+
+def test_devices_are_offered_only_where_there_is_more_than_the_cpu(page: Page) -> None:
+    provider = Provider(provider_id="one", provider_type="inline::transformers", config={})
+    named = provider.model_copy(update={"config": {"device": "cpu"}})
+    assert device_choices(provider, []) == device_choices(provider, ["cpu"]) == []
+    for one, default in ((provider, "cuda:0"), (named, "cpu")):
+        assert device_choices(one, ["cuda:0", "cpu"]) == [
+            {"value": "", "text": f"{default} (default)"},
+            {"value": "cuda:0", "text": "cuda:0"},
+            {"value": "cpu", "text": "cpu"},
+        ]
+    session = FakeSession()
+    assert [one["devices"] for one in ModelPicker(session).providers] == [[], []]
+    session.devices_here = ["cuda:0", "cpu"]
+    picker = ModelPicker(session)
+    assert [len(one["devices"]) for one in picker.providers] == [3, 3]
+    outcome = asked(page, picker, "register", source="third", name="", provider_id="local", device="cuda:0")
+    assert outcome["said"] == "Registered third in int4 on cuda:0."
+    assert "on cuda:0" in picker.static_html()
+    assert asked(page, picker, "register", source="fourth", device="")["said"] == "Registered fourth in int4."
+    assert "cpu" not in picker.static_html()

@@ -3,9 +3,10 @@
 ``step`` is the whole decode step, one function that a ``team`` of threads runs. Its parts are ``attention``,
 ``products``, ``step_memory`` and the ``synchronization`` of the threads, which wait by ``yielding``; ``row_reductions``
 summarizes the logits. Inner loops are ``matrix_intrinsics`` and ``row_intrinsics``, written with the instructions of
-``simd``; loads and stores of single numbers are in ``memory_access``. A ``matrix`` holds weights in one format.
-``bf16_split`` computes the linear layers of sentence models in the CPU's ``tiles``. numba caches compiled code beside
-these files, or in the user's cache folder.
+``simd``; loads and stores of single numbers are in ``memory_access``. A ``matrix`` holds weights in one format, whose
+``matrix_kernel`` multiplies them; ``file_blocks`` are the formats of GGUF files. ``text_encoder`` computes the layers
+of sentence models, by ``panel_linear`` and ``text_attention``; ``bf16_split`` only their linear layers, in the CPU's
+``tiles``. numba caches compiled code beside these files, or in the user's cache folder.
 """
 
 from __future__ import annotations

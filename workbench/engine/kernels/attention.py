@@ -86,8 +86,8 @@ def _attend_block(shape, weights, layer, past, row, count, query_heads, keys, va
             heads[thread, 0, index, offset] = scratch.qkv[row + index // group, column + offset] * factor
     longest = past.positions[row + count - 1] + 1 - start
     memory, done = address(scratch.dequantized[thread]), 0
-    matrix = (past.kv_format, keys, ZERO, groups)
-    product(matrix, queries, head_bytes, vectors, scores, stride, ZERO, longest, memory)
+    matrix = (past.kv_kernel, keys, ZERO, groups)
+    product(matrix, ZERO, queries, head_bytes, vectors, scores, stride, ZERO, longest, memory)
     for index in range(vectors):
         position = past.positions[row + index // group]
         if shape.attention_cap:

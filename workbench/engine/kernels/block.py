@@ -10,11 +10,12 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
+from workbench.engine.kernels.heads import HEAD_PARTS, head_rows
 from workbench.engine.kernels.memory_access import ZERO, address, get, number_bytes, put
 from workbench.engine.kernels.products import dequantize_row, linear
 from workbench.engine.kernels.row_intrinsics import add_row, layer_norm, multiply_row, rms_norm, scale_row
 from workbench.engine.kernels.simd import LANES, ROWS
-from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM
+from workbench.engine.kernels.step_memory import LAYER_NORM, PROJECTION_NORM, QUERY
 from workbench.engine.kernels.synchronization import barrier_wait, partition
 
 
@@ -85,7 +86,9 @@ def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, thread
     # Threads take heads in pairs if one is not a whole number of row groups, so that no group is shared.
     first, last = partition(normed_heads + shape.kv_heads, 1 if dim % ROWS == 0 else 2, thread, threads)
     memory = scratch.dequantized[thread]
-    linear(weights.linears[layer, 0], scratch.normed[thread], scratch.qkv, ZERO, first * dim, last * dim, memory)
+    _project_outputs(
+        shape, weights.linears[layer], scratch.normed[thread], scratch.qkv, first * dim, last * dim, memory
+    )
     if shape.qk_norm == PROJECTION_NORM:
         _sum_squares(scratch.qkv, dim, first, min(last, normed_heads), scratch.squares)
         barrier_wait(address(scratch.barrier), threads)
@@ -100,6 +103,16 @@ def project_heads(shape, weights, layer, past, cos, sin, scratch, thread, thread
                     _rotate(scratch.qkv[row], index * dim, cos[row, rotary], sin[row, rotary])
             if index >= shape.heads:
                 _store_head(shape, layer, past, row, index - shape.heads, scratch.qkv[row, index * dim :], scratch)
+
+
+@compiled
+def _project_outputs(shape, linears, x, out, first, last, memory):
+    """Compute outputs ``first`` to ``last`` of all queries, keys and values."""
+    for part in range(HEAD_PARTS):
+        start, end = head_rows(shape, part)
+        low, high = max(first, start) - start, min(last, end) - start
+        if low < high:
+            linear(linears[QUERY + part], x, out, start, low, high, memory)
 
 
 @compiled
@@ -169,19 +182,19 @@ def _rotate(x, start, cos, sin):
 
 
 @compiled
-def activate_mlp(shape, matrix, scratch, thread, threads):
-    """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of ``up`` alone."""
+def activate_mlp(shape, gate, up, scratch, thread, threads):
+    """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of a gate alone."""
     width = scratch.active.shape[1]
     first, last = partition(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.active), 2 * width)
     normed, memory = scratch.normed[thread], scratch.dequantized[thread]
     vectors = (last - first + LANES - 1) // LANES
-    linear(matrix, normed, flat, ZERO, first, last, memory)
+    linear(gate, normed, flat, ZERO, first, last, memory)
     if shape.is_gated:
-        linear(matrix, normed, flat, width - shape.inner, shape.inner + first, shape.inner + last, memory)
+        linear(up, normed, flat, width, first, last, memory)
     for row in range(len(flat)):
-        gate = address(flat) + row * flat.strides[0] + 4 * first
+        start = address(flat) + row * flat.strides[0] + 4 * first
         out = address(scratch.active) + row * scratch.active.strides[0] + 4 * first
-        activate(shape.activation, gate, out, vectors)
+        activate(shape.activation, start, out, vectors)
         if shape.is_gated:
-            multiply_row(out, gate + 4 * width, vectors)
+            multiply_row(out, start + 4 * width, vectors)

@@ -22,7 +22,7 @@ class _StoredCode(CompileResultCacheImpl):  # type: ignore[misc]
         would serve to inline the function in others.
         """
         (name, kind, (machine_code, _)), described, *others, environments = super().reduce(result)
-        stub = _defining(described.llvm_cpython_wrapper_name)
+        stub = _defining(described.llvm_cpython_wrapper_name, described.llvm_cfunc_wrapper_name)
         return (
             (name, kind, (machine_code, stub)),
             described,
@@ -31,10 +31,11 @@ class _StoredCode(CompileResultCacheImpl):  # type: ignore[misc]
         )
 
 
-def _defining(name: str) -> bytes:
-    """Return the bitcode of a module that defines one symbol, by which numba finds it in the machine code."""
+def _defining(*names: str) -> bytes:
+    """Return the bitcode of a module that defines symbols, by which numba finds them in the machine code."""
     module = ir.Module()
-    ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), ()), name).append_basic_block()).ret_void()
+    for name in names:
+        ir.IRBuilder(ir.Function(module, ir.FunctionType(ir.VoidType(), ()), name).append_basic_block()).ret_void()
     bitcode: bytes = binding.parse_assembly(str(module)).as_bitcode()
     return bitcode
 

@@ -12,7 +12,7 @@ from workbench.engine.kernels.activation import activate
 from workbench.engine.kernels.memory_access import ZERO, address
 from workbench.engine.kernels.products import product
 from workbench.engine.kernels.row_intrinsics import add_row, multiply_row
-from workbench.engine.kernels.simd import LANES, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import LANES
 from workbench.engine.kernels.synchronization import partition
 
 
@@ -22,8 +22,8 @@ def choose_experts(shape, router, scratch, thread):
     normed, ratings = scratch.normed[thread], scratch.ratings[thread]
     memory = address(scratch.dequantized[thread])
     product(
-        _rows_from(router, ZERO), address(normed), normed.strides[0], len(normed), address(ratings), ratings.strides[0],
-        ZERO, shape.experts, memory,
+        router, ZERO, address(normed), normed.strides[0], len(normed), address(ratings), ratings.strides[0], ZERO,
+        shape.experts, memory,
     )  # fmt: skip
     for row in range(len(normed)):
         _softmax(ratings[row], shape.experts)
@@ -60,15 +60,6 @@ def _choose(shape, probabilities, chosen, chosen_weights):
 
 
 @compiled
-def _rows_from(matrix, first):
-    """Return a matrix that begins at another row."""
-    weight_format, groups = matrix[0], matrix[3]
-    start = first * groups
-    data, scale = matrix[1] + start * WEIGHT_BYTES[weight_format], matrix[2] + start * SCALE_BYTES[weight_format]
-    return weight_format, data, scale, groups
-
-
-@compiled
 def _gather(x, divisor, chosen, expert, places, out):
     """Copy the inputs of an expert to consecutive rows, and return their number.
 
@@ -87,8 +78,11 @@ def _gather(x, divisor, chosen, expert, places, out):
 
 
 @compiled
-def activate_experts(shape, matrix, scratch, thread, threads):
-    """Compute this thread's part of the inputs of the chosen experts' down projections."""
+def activate_experts(shape, gates, ups, scratch, thread, threads):
+    """Compute this thread's part of the inputs of the chosen experts' down projections.
+
+    The rows of the experts follow each other in both matrices.
+    """
     inner, width = shape.inner, scratch.active.shape[1]
     first, last = partition(inner, LANES, thread, threads)
     vectors, memory = (last - first + LANES - 1) // LANES, address(scratch.dequantized[thread])
@@ -100,10 +94,9 @@ def activate_experts(shape, matrix, scratch, thread, threads):
         )
         if count == 0:
             continue
-        part, x = _rows_from(matrix, expert * 2 * inner), address(gathered)
-        product(part, x, gathered.strides[0], count, gate, stride, first, last, memory)
-        shift = 4 * (width - inner)
-        product(part, x, gathered.strides[0], count, gate + shift, stride, inner + first, inner + last, memory)
+        start, x = expert * inner, address(gathered)
+        product(gates, start, x, gathered.strides[0], count, gate, stride, first, last, memory)
+        product(ups, start, x, gathered.strides[0], count, gate + 4 * width, stride, first, last, memory)
         for index in range(count):
             source = gate + index * stride + 4 * first
             out = address(scratch.active) + places[index] * scratch.active.strides[0] + 4 * first
@@ -125,10 +118,9 @@ def project_experts(shape, matrix, scratch, thread, threads):
         count = _gather(scratch.active, 1, scratch.chosen[thread].ravel(), expert, places, gathered)
         if count == 0:
             continue
-        part = _rows_from(matrix, expert * shape.hidden)
         product(
-            part, address(gathered), gathered.strides[0], count, address(outputs), outputs.strides[0], first, last,
-            memory,
+            matrix, expert * shape.hidden, address(gathered), gathered.strides[0], count, address(outputs),
+            outputs.strides[0], first, last, memory,
         )  # fmt: skip
         for index in range(count):
             row = places[index] // shape.active_experts

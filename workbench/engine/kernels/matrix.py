@@ -1,4 +1,4 @@
-"""A weight matrix in one weight format, read in place by the compiled step and dequantized to bf16 for prompts."""
+"""A weight matrix in one weight format, read in place by the compiled functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.engine.kernels.simd import BF16, FLOAT32, FP8, GROUP, INT4, INT8, ROWS
+from workbench.engine.kernels.file_blocks import FILE_FORMATS
+from workbench.engine.kernels.matrix_kernel import matrix_kernel
+from workbench.engine.kernels.simd import BF16, FLOAT16, FLOAT32, FORMAT_NAMES, FP8, GROUP, INT4, INT8, ROWS
 from workbench.engine.kernels.step import multiply
 
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ class Matrix:
     """Weights of a linear layer, padded to whole groups of columns and of rows.
 
     Args:
-        weight_format: `FLOAT32`, `BF16`, `FP8`, `INT8` or `INT4`.
-        data: shape (rows, ...), with whole groups in each row.
+        weight_format: one of the formats of `simd`.
+        data: shape (rows, ...), with whole groups in each row. It is not copied if the number of rows is a multiple of
+            ``ROWS``.
         scale: float32 (rows, groups, 1 or 2), for quantized formats; the second number is int4's minimum.
         bias: shape (rows,).
     """
@@ -43,6 +46,20 @@ class Matrix:
     @classmethod
     def bf16(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         return cls(BF16, weight.shape[1], _pad_columns(weight.to(torch.bfloat16)), bias=bias)
+
+    @classmethod
+    def float16(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
+        return cls(FLOAT16, weight.shape[1], _pad_columns(weight.half()), bias=bias)
+
+    @classmethod
+    def of_file(cls, kind: str, data: Tensor, columns: int, bias: Tensor | None = None) -> Self:
+        """Return a matrix in a format of GGUF files.
+
+        Args:
+            kind: name of the format, one of `FILE_TYPES`.
+            data: uint8 (rows, bytes of a row), as in the file.
+        """
+        return cls(FILE_TYPES[kind], columns, data, bias=bias)
 
     @classmethod
     def fp8(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
@@ -70,12 +87,19 @@ class Matrix:
 
     @property
     def descriptor(self) -> list[int]:
-        """Weight format, address of the data, of the scale or 0, groups per row, address of the bias or 0."""
-        scale, bias = (0 if part is None else part.data_ptr() for part in (self._scale, self._bias))
-        return [self.weight_format, self._data.data_ptr(), scale, self._groups, bias]
+        """Address of the `matrix_kernel`, of the data, of the scale or 0, groups per row, address of the bias or 0."""
+        return self.descriptor_from(0)
+
+    def descriptor_from(self, row: int) -> list[int]:
+        """Return the descriptor of the rows from ``row`` on."""
+        data, scale, bias = (
+            0 if part is None else part.data_ptr() + row * part.stride(0) * part.element_size()
+            for part in (self._data, self._scale, self._bias)
+        )
+        return [matrix_kernel(self.weight_format), data, scale, self._groups, bias]
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Return rows in float32, shape (len(rows), columns)."""
+        """Return rows in float32, shape (len(rows), columns); not for formats of files."""
         data: Tensor = self._data[rows]
         if self._scale is None:
             return data[:, : self.columns].float()
@@ -98,6 +122,10 @@ class Matrix:
         layer, barrier = np.array(self.descriptor, np.int64), np.zeros(16, np.int64)
         team.run(multiply, layer, self.rows, padded_x.numpy(), out.numpy(), memory, barrier)
         return out[:, : self.rows]
+
+
+FILE_TYPES = {FORMAT_NAMES[weight_format]: weight_format for weight_format in FILE_FORMATS}
+"""Formats of GGUF files by their names."""
 
 
 def padded(count: int, unit: int) -> int:

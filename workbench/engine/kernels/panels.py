@@ -38,6 +38,9 @@ _TURNS = [(first, 8) for first in range(0, PANEL, 8)]
 _NARROW_TURNS = [*((first, 6) for first in range(0, 24, 6)), (24, 4), (28, 4)]
 """First row and number of rows that are multiplied together: as many sums as stay in registers."""
 
+TURN = 8 if _WIDE else 6
+"""Rows of one turn."""
+
 _HALVES = (0, 1)
 """A panel's row is two vectors."""
 
@@ -77,8 +80,13 @@ def _products() -> dict[int, Callable[..., None]]:
 def _multiply_float32(v: Vectors, *args: Any) -> None:
     turns: Iterable[tuple[int, int]] = _TURNS if _WIDE else _NARROW_TURNS
     for first, rows in turns:
-        for halves in (_HALVES,) if _WIDE else ((0,), (1,)):
-            _multiply_rows(v, range(first, first + rows), halves, v.fma, *args)
+        for halves in halves_in_registers():
+            multiply_rows(v, range(first, first + rows), halves, v.fma, *args)
+
+
+def halves_in_registers() -> tuple[tuple[int, ...], ...]:
+    """The vectors of a panel's row that a turn multiplies together: both, or one after the other."""
+    return (_HALVES,) if _WIDE else ((0,), (1,))
 
 
 def _multiply_pairs(v: Vectors, *args: Any) -> None:
@@ -89,21 +97,26 @@ def _multiply_pairs(v: Vectors, *args: Any) -> None:
         return v.call(name, VF, total, v.builder.bitcast(weights, pairs), v.builder.bitcast(x, pairs))
 
     for first, rows in _TURNS:
-        _multiply_rows(v, range(first, first + rows), _HALVES, add, *args)
+        multiply_rows(v, range(first, first + rows), _HALVES, add, *args)
 
 
-def _multiply_rows(
+def multiply_rows(
     v: Vectors, rows: range, halves: tuple[int, ...], add: Callable[[Any, Any, Any], Any], start: Any, stride: Any,
-    panel: Any, count: Any, out: Any, out_stride: Any,
+    panel: Any, count: Any, out: Any, out_stride: Any, panel_stride: Any = None, summands: Any = None,
 ) -> None:  # fmt: skip
-    """Emit a product of some rows with the vectors ``halves`` of a panel; ``add`` adds one product to a sum."""
-    b = v.builder
+    """Emit a product of some rows with the vectors ``halves`` of a panel; ``add`` adds one product to a sum.
+
+    Args:
+        panel_stride: bytes from a row of the panel to the next; by default they are adjacent.
+        summands: address of a row of 32 numbers that is added to every row.
+    """
+    b, row_bytes = v.builder, ir.Constant(I64, ROW_BYTES) if panel_stride is None else panel_stride
     addresses = {row: v.at(start, v.times(stride, row)) for row in rows}
     sums = {(row, half): cgutils.alloca_once(b, VF) for row in rows for half in halves}
-    for one in sums.values():
-        b.store(v.constant(0.0), one)
+    for (_, half), one in sums.items():
+        b.store(v.constant(0.0) if summands is None else v.load(v.at(summands, 4 * LANES * half)), one)
     with cgutils.for_range(b, count, intp=I64) as loop:
-        x = {half: v.load(v.at(panel, v.at(v.times(loop.index, ROW_BYTES), 4 * LANES * half))) for half in halves}
+        x = {half: v.load(v.at(panel, v.at(b.mul(loop.index, row_bytes), 4 * LANES * half))) for half in halves}
         for row in rows:
             weight = v.splat(v.load(v.at(addresses[row], v.times(loop.index, 4)), F32))
             for half in halves:

@@ -17,7 +17,7 @@ from workbench.engine.kernels.prompt_norms import add_update, embed_panel, pack_
 from workbench.engine.kernels.prompt_products import HALF, activate_rows, project_rows
 from workbench.engine.kernels.shares import COUNTERS, shares
 from workbench.engine.kernels.simd import GROUP
-from workbench.engine.kernels.step_memory import PROJECTION_NORM
+from workbench.engine.kernels.step_memory import DOWN, GATE, OUTPUT, PROJECTION_NORM, UP
 from workbench.engine.kernels.synchronization import partition
 from workbench.engine.kernels.tiles import configure_tiles, release_tiles
 
@@ -91,14 +91,14 @@ def _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters):
 
 
 @compiled
-def _activate(shape, layer, prompt, scratch, thread, counters):
-    """Compute the input of the MLP's down projection; ``layer`` is a `Matrix.descriptor`."""
+def _activate(shape, gate, up, prompt, scratch, thread, counters):
+    """Compute the input of the MLP's down projection; ``gate`` and ``up`` are like `Matrix.descriptor`."""
     panels, unit = len(scratch.hidden), HALF if shape.is_gated else PANEL
     count = (shape.inner + unit - 1) // unit * prompt.parts
     for share in shares(counters, count):
         first, part = share // prompt.parts * unit, partition(panels, 1, share % prompt.parts, prompt.parts)
         last = min(first + unit, shape.inner)
-        activate_rows(shape, layer, first, last, part, prompt.arithmetic, scratch, thread)
+        activate_rows(shape, gate, up, first, last, part, prompt.arithmetic, scratch, thread)
 
 
 @compiled
@@ -111,10 +111,10 @@ def _run_block(shape, weights, layer, prompt, scratch, thread, counters):
     if shape.qk_norm == PROJECTION_NORM:
         _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters + 2 * size)
     _attend(shape, weights, layer, prompt, scratch, thread, counters + 3 * size)
-    _project_update(shape, linears[1], scratch.attended, attended, prompt, scratch, thread, counters + 4 * size)
+    _project_update(shape, linears[OUTPUT], scratch.attended, attended, prompt, scratch, thread, counters + 4 * size)
     _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters + 5 * size)
-    _activate(shape, linears[2], prompt, scratch, thread, counters + 6 * size)
-    _project_update(shape, linears[3], scratch.active, shape.inner, prompt, scratch, thread, counters + 7 * size)
+    _activate(shape, linears[GATE], linears[UP], prompt, scratch, thread, counters + 6 * size)
+    _project_update(shape, linears[DOWN], scratch.active, shape.inner, prompt, scratch, thread, counters + 7 * size)
 
 
 def _entry(sources: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.engine.kernels import compiled
+from workbench.engine.kernels.heads import head_place
 from workbench.engine.kernels.memory_access import address, number_bytes, put
 from workbench.engine.kernels.panels import (
     FMA,
@@ -16,7 +17,7 @@ from workbench.engine.kernels.panels import (
 from workbench.engine.kernels.prompt_norms import norm_by_all_heads, norm_head
 from workbench.engine.kernels.prompt_products import add_bias, factor_format, load_rows, multiply
 from workbench.engine.kernels.simd import FLOAT32, LANES
-from workbench.engine.kernels.step_memory import HEAD_NORM, PROJECTION_NORM
+from workbench.engine.kernels.step_memory import HEAD_NORM, PROJECTION_NORM, QUERY
 
 PAST_POSITIONS = 256
 """Positions of a share of `load_values`."""
@@ -28,15 +29,16 @@ def project_head(shape, weights, layer, prompt, index, panels, scratch, thread):
 
     With a norm over all heads, queries and keys are kept until all are computed.
     """
-    dim, linear, product = shape.head_dim, weights.linears[layer, 0], scratch.product[thread]
+    part, place = head_place(shape, index)
+    dim, linear, product = shape.head_dim, weights.linears[layer, QUERY + part], scratch.product[thread]
     rows, stride = address(scratch.rows) + thread * scratch.rows.strides[0], scratch.rows.strides[1]
-    load_rows(linear, index * dim, dim, prompt.arithmetic, rows, stride)
+    load_rows(linear, place, dim, prompt.arithmetic, rows, stride)
     for panel in range(panels[0], panels[1]):
         x = address(scratch.normed) + panel * scratch.normed.strides[0]
         for row in range(0, dim, PANEL):
             out = address(product) + row * ROW_BYTES
             multiply(prompt.arithmetic, rows + row * stride, stride, x, scratch.hidden.shape[1], out)
-        add_bias(linear, index * dim, dim, product)
+        add_bias(linear, place, dim, product)
         if shape.qk_norm == PROJECTION_NORM and index < shape.heads + shape.kv_heads:
             column_sums_of_squares(address(product), dim, address(scratch.squares[panel, index]))
             scratch.kept[index, panel] = product[:dim]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.activation import activate
-from workbench.engine.kernels.matrix_intrinsics import dequantize_to_bf16
-from workbench.engine.kernels.memory_access import address, get
+from workbench.engine.kernels.matrix_intrinsics import call_kernel
+from workbench.engine.kernels.matrix_kernel import TO_BF16, TO_FLOAT32
+from workbench.engine.kernels.memory_access import ZERO, address, get
 from workbench.engine.kernels.panels import FMA, PANEL, ROW_BYTES, multiply_panel, pack_panel
-from workbench.engine.kernels.products import dequantize_row
 from workbench.engine.kernels.row_intrinsics import multiply_row
-from workbench.engine.kernels.simd import BF16, FLOAT32, LANES, SCALE_BYTES, WEIGHT_BYTES
+from workbench.engine.kernels.simd import BF16, FLOAT32, LANES
 
 HALF = PANEL // 2
 """Rows of the gate, and of ``up``, that are multiplied together."""
@@ -30,14 +30,10 @@ def factor_format(arithmetic):
 @compiled
 def load_rows(layer, first, count, arithmetic, out, stride):
     """Convert rows of a matrix to the left factor of a product; ``layer`` is a `Matrix.descriptor`."""
-    weight_format, data, scale, groups = layer[0], layer[1], layer[2], layer[3]
-    weight_bytes, scale_bytes = WEIGHT_BYTES[weight_format], SCALE_BYTES[weight_format]  # of a group
-    for row in range(count):
-        start, target = (first + row) * groups, out + row * stride
-        if arithmetic == FMA:
-            dequantize_row(layer, first + row, target)
-        else:
-            dequantize_to_bf16(weight_format, data + start * weight_bytes, scale + start * scale_bytes, groups, target)
+    call_kernel(
+        layer[0], TO_FLOAT32 if arithmetic == FMA else TO_BF16, layer[1], layer[2], layer[3], first, first + count,
+        ZERO, ZERO, ZERO, out, stride, ZERO,
+    )  # fmt: skip
 
 
 @compiled
@@ -70,21 +66,21 @@ def project_rows(layer, x, columns, first, last, panels, arithmetic, scratch, th
 
 
 @compiled
-def activate_rows(shape, layer, first, last, panels, arithmetic, scratch, thread):
-    """Pack rows ``first`` to ``last`` of the activation of the gate times ``up``, or of ``up`` alone."""
+def activate_rows(shape, gates, ups, first, last, panels, arithmetic, scratch, thread):
+    """Pack rows ``first`` to ``last`` of the activation of the gate times ``up``, or of a gate alone."""
     product, rows = scratch.product[thread], address(scratch.rows) + thread * scratch.rows.strides[0]
     stride, count = scratch.rows.strides[1], last - first
-    load_rows(layer, first, count, arithmetic, rows, stride)
+    load_rows(gates, first, count, arithmetic, rows, stride)
     if shape.is_gated:
-        load_rows(layer, shape.inner + first, count, arithmetic, rows + HALF * stride, stride)
+        load_rows(ups, first, count, arithmetic, rows + HALF * stride, stride)
     gate, up, vectors = address(product), address(product) + HALF * ROW_BYTES, count * PANEL // LANES
     for panel in range(panels[0], panels[1]):
         x = address(scratch.normed) + panel * scratch.normed.strides[0]
         multiply(arithmetic, rows, stride, x, scratch.hidden.shape[1], gate)
-        add_bias(layer, first, count, product)
+        add_bias(gates, first, count, product)
         activate(shape.activation, gate, gate, vectors)
         if shape.is_gated:
-            add_bias(layer, shape.inner + first, count, product[HALF:])
+            add_bias(ups, first, count, product[HALF:])
             multiply_row(gate, up, vectors)
         if count % 2:
             product[count] = 0.0

@@ -7,14 +7,23 @@ float32 in registers. Sums are computed in one fixed order.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
 from numba.core import cgutils, config
 
-FLOAT32, BF16, FP8, INT8, INT4, DEQUANTIZED = range(6)
+FLOAT32, BF16, FP8, INT8, INT4, DEQUANTIZED, FLOAT16 = range(7)
 """Formats of a matrix row. fp8, int8 and int4 have a float32 scale for each group, int4 a minimum too. `DEQUANTIZED` is
 float32 that the step has just written: it is still cached, so it is not prefetched."""
+
+Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K = range(7, 17)
+"""Formats of GGUF files, which are read as the files have them, see `file_blocks`."""
+
+FORMAT_NAMES = (
+    *("float32", "bf16", "fp8", "int8", "int4", "dequantized", "float16"),
+    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+)
+"""Names by weight format."""
 
 GROUP = 32
 """Columns that share a scale and are loaded together; rows are padded to a multiple."""
@@ -27,9 +36,38 @@ LANES = 16
 _TANH_SERIES = (-1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155_925, 21_844 / 6_081_075, -929_569 / 638_512_875)
 """Coefficients of x**3, x**5 and so on in the Taylor series of tanh."""
 
-WEIGHT_BYTES = (4 * GROUP, 2 * GROUP, GROUP, GROUP, GROUP // 2, 4 * GROUP)
-SCALE_BYTES = (0, 0, 4, 4, 8, 0)
-"""Bytes of a group's weights and of its scales, by weight format."""
+
+class Layout(NamedTuple):
+    """How a matrix row is stored: blocks of consecutive weights, which follow each other, and scales beside them."""
+
+    weight_bytes: int
+    """Bytes of a block; in files these include its scales."""
+    scale_bytes: int = 0
+    """Bytes of a block's scales."""
+    groups: int = 1
+    """Groups of a block, a power of two."""
+
+
+LAYOUTS: dict[int, Layout] = {
+    FLOAT32: Layout(4 * GROUP),
+    BF16: Layout(2 * GROUP),
+    FP8: Layout(GROUP, 4),
+    INT8: Layout(GROUP, 4),
+    INT4: Layout(GROUP // 2, 8),
+    DEQUANTIZED: Layout(4 * GROUP),
+    FLOAT16: Layout(2 * GROUP),
+    Q4_0: Layout(18),
+    Q4_1: Layout(20),
+    Q5_0: Layout(22),
+    Q5_1: Layout(24),
+    Q8_0: Layout(34),
+    Q2_K: Layout(84, groups=8),
+    Q3_K: Layout(110, groups=8),
+    Q4_K: Layout(144, groups=8),
+    Q5_K: Layout(176, groups=8),
+    Q6_K: Layout(210, groups=8),
+}
+"""Layouts by weight format."""
 
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VF, VI = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
@@ -176,6 +214,8 @@ class Vectors:
             return self.load(data), self.load(self.at(data, 4 * LANES))
         if weight_format == BF16:
             return self.load_bf16(data), self.load_bf16(self.at(data, 2 * LANES))
+        if weight_format == FLOAT16:
+            return self.load_float16(data), self.load_float16(self.at(data, 2 * LANES))
         scales = self.splat(self.load(scale, F32))
         bytes_ = ir.VectorType(I8, LANES)
         if weight_format == INT4:
@@ -186,8 +226,7 @@ class Vectors:
                 low = b.and_(pairs, self.constant(15, VI))
                 return self.fma(b.uitofp(low, VF), scales, minimum), self.fma(b.uitofp(high, VF), scales, minimum)
             table = self._int4_values(scales, minimum)
-            first, second = (self.call("llvm.x86.avx512.permvar.sf.512", VF, table, index) for index in (pairs, high))
-            return first, second
+            return self.permute(table, pairs), self.permute(table, high)
         halves = (self.load(data, bytes_), self.load(self.at(data, LANES), bytes_))
         if weight_format == INT8:
             first, second = (b.sitofp(b.sext(half, VI), VF) for half in halves)
@@ -199,25 +238,57 @@ class Vectors:
         """Return the 16 values of an int4 group, indexed by the four bits of a weight."""
         return self.fma(ir.Constant(VF, list(range(LANES))), scales, minimum)
 
-    def load_group_bf16(self, weight_format: int, data: Any, scale: Any) -> Any:
-        """Load a group of 32 weights as the bits of bf16, rounded to nearest."""
+    def load_int4_bf16(self, data: Any, scale: Any) -> Any:
+        """Load a group of 32 weights in int4 as the bits of bf16, rounded to nearest; needs `HAS_PERMUTE`."""
         b = self.builder
-        if weight_format == BF16:
-            return self.load(data, VHH)
-        if weight_format == INT4 and HAS_PERMUTE:
-            scales, minimum = (self.splat(self.load(self.at(scale, offset), F32)) for offset in (0, 4))
-            values = self.bf16(self._int4_values(scales, minimum))
-            twice = b.shuffle_vector(values, values, JOIN)
-            pairs = b.zext(self.load(data, ir.VectorType(I8, LANES)), VH)
-            indices = b.shuffle_vector(pairs, b.lshr(pairs, ir.Constant(VH, [4] * LANES)), JOIN)
-            return self.call("llvm.x86.avx512.permvar.hi.512", VHH, twice, indices)
-        first, second = (self.bf16(half) for half in self.load_group(weight_format, data, scale))
-        return b.shuffle_vector(first, second, JOIN)
+        scales, minimum = (self.splat(self.load(self.at(scale, offset), F32)) for offset in (0, 4))
+        values = self.bf16(self._int4_values(scales, minimum))
+        twice = b.shuffle_vector(values, values, JOIN)
+        pairs = b.zext(self.load(data, ir.VectorType(I8, LANES)), VH)
+        indices = b.shuffle_vector(pairs, b.lshr(pairs, ir.Constant(VH, [4] * LANES)), JOIN)
+        return self.call("llvm.x86.avx512.permvar.hi.512", VHH, twice, indices)
 
     def load_bf16(self, address: Any) -> Any:
         b = self.builder
         wide = b.zext(self.load(address, ir.VectorType(I16, LANES)), VI)
         return b.bitcast(b.shl(wide, self.constant(16, VI)), VF)
+
+    def load_float16(self, address: Any) -> Any:
+        """Load 16 float16 as float32."""
+        return self._from_float16(self.load(address, VH))
+
+    def splat_float16(self, address: Any) -> Any:
+        """Return a vector of 16 times the float16 at an address.
+
+        It is converted as a vector, because LLVM would merge a single one into a register that is in use, and wait.
+        """
+        undefined = ir.Constant(VH, ir.Undefined)
+        first = self.builder.insert_element(undefined, self.load(address, I16), ir.Constant(I32, 0))
+        return self._from_float16(self.builder.shuffle_vector(first, undefined, self.constant(0, VI)))
+
+    def _from_float16(self, bits: Any) -> Any:
+        """Convert float16 to float32.
+
+        Without an instruction for it: the shifted bits are 2**-112 times the number, as the exponent biases differ.
+        """
+        b = self.builder
+        if FEATURES.get("f16c"):
+            return b.fpext(b.bitcast(bits, ir.VectorType(ir.HalfType(), LANES)), VF)
+        wide = b.zext(bits, VI)
+        size = b.shl(b.and_(wide, self.constant(0x7FFF, VI)), self.constant(13, VI))
+        is_finite = b.icmp_unsigned("<", size, self.constant(0x7C00 << 13, VI))
+        finite = b.bitcast(b.fmul(b.bitcast(size, VF), self.constant(2.0**112)), VI)
+        absolute = b.select(is_finite, finite, b.or_(size, self.constant(0x7F800000, VI)))
+        sign = b.shl(b.and_(wide, self.constant(0x8000, VI)), self.constant(16, VI))
+        return b.bitcast(b.or_(absolute, sign), VF)
+
+    def lane(self, x: Any, index: int) -> Any:
+        """Return a vector of 16 times one number of a vector."""
+        return self.builder.shuffle_vector(x, x, self.constant(index, VI))
+
+    def permute(self, values: Any, indices: Any) -> Any:
+        """Look up values by the four lowest bits of int32; needs `HAS_PERMUTE`."""
+        return self.call("llvm.x86.avx512.permvar.sf.512", VF, values, indices)
 
     def _from_e4m3(self, value: Any) -> Any:
         """Convert e4m3 to float32: its shifted bits are 2**-120 times the value, because the exponent biases differ."""

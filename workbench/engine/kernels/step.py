@@ -21,6 +21,7 @@ from workbench.engine.kernels.products import linear
 from workbench.engine.kernels.row_intrinsics import BLOCK, block_sums, scale_row, soft_cap
 from workbench.engine.kernels.row_reductions import find_largest, sums_of_blocks
 from workbench.engine.kernels.simd import LANES
+from workbench.engine.kernels.step_memory import DOWN, GATE, OUTPUT, UP
 from workbench.engine.kernels.synchronization import barrier_wait, partition
 
 
@@ -34,7 +35,7 @@ def _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads):
     barrier_wait(barrier, threads)
     attend(shape, weights, layer, past, scratch, thread, threads)
     barrier_wait(barrier, threads)
-    project_update(shape, linears[1], scratch.attended, scratch, thread, threads)
+    project_update(shape, linears[OUTPUT], scratch.attended, scratch, thread, threads)
     barrier_wait(barrier, threads)
     if not shape.is_parallel:
         add_update(shape, norms[1], scratch, thread)
@@ -43,14 +44,14 @@ def _run_block(shape, weights, layer, past, cos, sin, scratch, thread, threads):
         add_update(shape, norms[1], scratch, thread)
     if shape.experts:
         choose_experts(shape, weights.routers[layer], scratch, thread)
-        activate_experts(shape, linears[2], scratch, thread, threads)
+        activate_experts(shape, linears[GATE], linears[UP], scratch, thread, threads)
     else:
-        activate_mlp(shape, linears[2], scratch, thread, threads)
+        activate_mlp(shape, linears[GATE], linears[UP], scratch, thread, threads)
     barrier_wait(barrier, threads)
     if shape.experts:
-        project_experts(shape, linears[3], scratch, thread, threads)
+        project_experts(shape, linears[DOWN], scratch, thread, threads)
     else:
-        project_update(shape, linears[3], scratch.active, scratch, thread, threads)
+        project_update(shape, linears[DOWN], scratch.active, scratch, thread, threads)
     barrier_wait(barrier, threads)
     add_update(shape, norms[3], scratch, thread)
 

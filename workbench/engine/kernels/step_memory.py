@@ -11,6 +11,10 @@ NO_NORM, HEAD_NORM, PROJECTION_NORM = range(3)
 """Norms of queries and keys: none, of each head, of all heads together."""
 
 
+QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN = range(7)
+"""Linear layers of a block. An MLP without a gate has its first projection in the place of the gate."""
+
+
 class Shape(NamedTuple):
     """Sizes and structure of a model, as in `BlockStructure`, in numbers that kernels read."""
 
@@ -43,7 +47,7 @@ class Weights(NamedTuple):
     """Addresses of a model's weights; the last dimension of 5 is a `Matrix.descriptor`."""
 
     linears: Any
-    """int64 (layers, 4, 5): qkv, output, gate and up, down."""
+    """int64 (layers, 7, 5): `QUERY` to `DOWN`; the rows of a mixture's experts follow each other."""
     norms: Any
     """int64 (layers + 1, 5, 2): before and after attention, before and after the MLP, of queries and keys, with a
     weight and a bias each, or zeros; the last before the head."""
@@ -66,6 +70,8 @@ class SequenceViews(NamedTuple):
 
     kv_format: int
     """`FLOAT32` or `BF16`."""
+    kv_kernel: int
+    """The `matrix_kernel` of that format."""
     addresses: Any
     """int64 (rows,): of memory of shape (layers, 2, kv_heads, capacity, padded head_dim)."""
     capacities: Any

@@ -24,28 +24,28 @@ def mix_experts(structure: BlockStructure, block: DenseBlock, normed: Tensor, ac
     if structure.normalizes_experts:
         weights = weights / weights.sum(-1, keepdim=True)
     compute = _gathered if len(rows) <= FEW_TOKENS else _one_by_one
-    gate_up = block.gate_up.weight.unflatten(0, (structure.experts, -1))  # (experts, 2 * inner, hidden)
+    gates, ups = block.gate_up[0].weight.unflatten(0, (2, structure.experts, -1))  # (experts, inner, hidden) each
     down = block.down.weight.unflatten(0, (structure.experts, -1))  # (experts, hidden, inner)
-    mixed: Tensor = compute(rows.to(gate_up.dtype), weights, chosen, gate_up, down, activate)
+    mixed: Tensor = compute(rows.to(down.dtype), weights, chosen, (gates, ups), down, activate)
     return mixed.view(*normed.shape[:2], -1)
 
 
 def _gathered(
-    rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: Tensor, down: Tensor, activate: Activation
+    rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: tuple[Tensor, Tensor], down: Tensor, activate: Activation
 ) -> Tensor:
-    gate, up = torch.einsum("rh,rkih->rki", rows, gate_up[chosen]).chunk(2, -1)
+    gate, up = (torch.einsum("rh,rkih->rki", rows, part[chosen]) for part in gate_up)
     outputs = torch.einsum("rki,rkhi->rkh", activate(gate) * up, down[chosen])
     return (outputs.float() * weights.unsqueeze(-1)).sum(1)
 
 
 def _one_by_one(
-    rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: Tensor, down: Tensor, activate: Activation
+    rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: tuple[Tensor, Tensor], down: Tensor, activate: Activation
 ) -> Tensor:
     mixed = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
-    for expert in range(len(gate_up)):
+    for expert in range(len(down)):
         row, place = (chosen == expert).nonzero(as_tuple=True)
         if len(row):
-            gate, up = (rows[row] @ gate_up[expert].T).chunk(2, -1)
+            gate, up = (rows[row] @ part[expert].T for part in gate_up)
             output = (activate(gate) * up) @ down[expert].T
             mixed.index_add_(0, row, output.float() * weights[row, place].unsqueeze(-1))
     return mixed

@@ -109,7 +109,9 @@ class Forward:
     ) -> Tensor:
         """Store keys and values of the new tokens; return their queries, shape (sequences, tokens, heads, head_dim)."""
         structure, heads = self.structure, self.structure.heads
-        qkv: Tensor = block.qkv(normed).unflatten(-1, (-1, structure.head_dim))  # (sequences, tokens, all heads, dim)
+        qkv: Tensor = block.qkv[0](normed).unflatten(
+            -1, (-1, structure.head_dim)
+        )  # (sequences, tokens, all heads, dim)
         rotated = qkv[..., : heads + structure.kv_heads, :].float()
         if block.qk_norm is not None:
             rotated = self._qk_norm(rotated, block.qk_norm)
@@ -146,7 +148,7 @@ class Forward:
         structure = self.structure
         if block.router is not None:
             return mix_experts(structure, block, normed, self._activate)
-        gate_up = block.gate_up(normed)
+        gate_up = block.gate_up[0](normed)
         if structure.is_gated:
             gate, up = gate_up.chunk(2, -1)
             return block.down(self._activate(gate) * up).float()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.engine.on_device.proof import DeviceProof, compared, decode_speed
+from workbench.devices import DeviceProof
+from workbench.engine.on_device.proof import compared, decode_speed
 from workbench.engine.proof import plain_tokens
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from workbench.devices import DeviceProof
 from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import GeneralDecoder
@@ -15,7 +16,7 @@ from workbench.engine.model_reading import WeightReader
 from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.dense import DenseReader
 from workbench.engine.on_device.general import moved
-from workbench.engine.on_device.proof import DeviceProof, prove_device, reference_forward
+from workbench.engine.on_device.proof import prove_device, reference_forward
 from workbench.engine.on_device.targets import device_dtype, free_bytes, name_of
 from workbench.engine.packing import opened, rotary_versions
 from workbench.engine.precision import Precision

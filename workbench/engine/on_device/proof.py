@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from workbench.devices import DeviceProof
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import Decoder
 from workbench.engine.model_reading import WeightReader
@@ -33,25 +34,6 @@ in float32, else their median, because rounding may route a token to another exp
 
 _REPEATS = 3
 _TIMED = 6
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceProof:
-    """How a device computed a model at load, compared with float32 on the CPU."""
-
-    device: str
-    dtype: str
-    """``float32``, ``bfloat16`` or ``float16``."""
-    kl: float
-    """Largest KL divergence of a position's distribution from the reference, in nats."""
-    argmax_equal: bool
-    """Whether the most probable token was the same at each position where the reference has a clear one."""
-    tokens_per_second: float
-    """Of one sequence decoded on the device."""
-    cpu_tokens_per_second: float
-    """Of the same computation in float32 on the CPU, estimated from one layer."""
-    told: tuple[str, ...] = ()
-    """Notes, such as that the CPU is faster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,11 @@ from typing import Any
 
 import torch
 
+from workbench.devices import REFERENCE
+from workbench.engine.devices import CPU
 from workbench.engine.precision import Precision
 from workbench.errors import InvalidRequestError
 from workbench.machine import memory_available_bytes
-
-CPU = "cpu"
-"""Name of the CPU with its own decoders."""
-REFERENCE = "torch:cpu"
-"""Name of the CPU that computes as a device does: the reference for devices."""
 
 _KINDS = ("cuda", "mps", "xpu")
 

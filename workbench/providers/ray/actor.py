@@ -109,6 +109,6 @@ def _prompt(wire: Json) -> str | list[Message]:
     return wire if isinstance(wire, str) else _MESSAGES.validate_python(wire)
 
 
-def _weights(model: ModelDef) -> tuple[str, Any]:
-    """Return the source and the precision of a model's weights."""
-    return model.llama_model, model.metadata.get("precision")
+def _weights(model: ModelDef) -> tuple[str, Any, Any]:
+    """Return the source, the precision and the device of a model's weights."""
+    return model.llama_model, model.metadata.get("precision"), model.metadata.get("device")

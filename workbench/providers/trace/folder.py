@@ -49,12 +49,17 @@ def create(provider: Provider) -> InferenceProvider:
     return providers.create(provider)
 
 
-def file_name(provider: Provider) -> str:
+def file_name(provider: Provider, *, with_device: bool = False) -> str:
     """Return the file name of a provider's trace, which every system accepts.
 
-    Only the last components of paths in its config affect it.
+    Only the last components of paths in its config affect it. The device does not, so that a recording made on a GPU
+    can be replayed elsewhere.
+
+    Args:
+        with_device: return the name of traces that were recorded when the device affected it, too.
     """
-    facts = [provider.provider_id, provider.provider_type, _portable(provider.config)]
+    config = {key: value for key, value in provider.config.items() if with_device or key != "device"}
+    facts = [provider.provider_id, provider.provider_type, _portable(config)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.-]", "_", provider.provider_id)
     return f"{name}-{digest}.jsonl"
@@ -82,6 +87,9 @@ class WhollyRecorded(RecordedProvider):
 
     def card(self, identifier: str) -> ModelCard:
         return self._inner.card(identifier)
+
+    def devices(self) -> list[str]:
+        return self._inner.devices()
 
     def load(self, identifier: str) -> None:
         self._inner.load(identifier)
@@ -132,8 +140,9 @@ atexit.register(close_all)
 
 
 def _played(provider: Provider, folder: Path) -> InferenceProvider:
-    path = folder / file_name(provider)
-    if not path.is_file():
+    names = (file_name(provider), file_name(provider, with_device=True))
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         recorded = ", ".join(sorted(one.name.rpartition("-")[0] for one in folder.glob("*.jsonl"))) or "nothing"
         raise ConfigError(
             f"provider {provider.provider_id!r} was not recorded with this config, and no model is loaded while "

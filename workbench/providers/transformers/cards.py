@@ -11,19 +11,21 @@ from typing import Any
 from workbench import catalog
 from workbench.catalog import ModelFolders
 from workbench.engine.adapters import Adapter, read_adapter
-from workbench.engine.gguf_weights import gguf_precision, is_gguf
-from workbench.engine.loading import DEFAULT_CONTEXT_LENGTH, is_fused, named_context_length
-from workbench.engine.memory import check_limit, tensor_shapes, weights_bytes
+from workbench.engine.context_length import DEFAULT_CONTEXT_LENGTH, named_context_length
+from workbench.engine.devices import CPU, DeviceChoice, choose, memory_bytes
+from workbench.engine.gguf_weights import gguf_precision
+from workbench.engine.loading import is_fused
+from workbench.engine.memory import check_limit, device_bytes, tensor_shapes, weights_bytes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
 from workbench.engine.packed_file import PACKED
 from workbench.engine.packed_models import PackedModels
 from workbench.engine.precision import Precision
 from workbench.engine.proof import ALL_PROVEN, Proof
 from workbench.engine.proof_cache import cached_proof
-from workbench.engine.quantized_folders import check_decoder, stored_format
+from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import FAMILIES, processor_template
-from workbench.errors import ModelFormatError, WorkbenchError
-from workbench.machine import memory_limit_bytes
+from workbench.errors import InvalidRequestError, ModelFormatError, WorkbenchError
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
@@ -37,6 +39,7 @@ PROOFS = "proofs"
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if necessary; raise unless it can be loaded later."""
     requested = config.precision_of(model)
+    choice = choose(config.device_of(model), "metadata.device")  # first of all: it may refuse
     folders = catalog.resolve_folders(model.llama_model)
     folder = folders.model
     check_folder(folder)
@@ -44,20 +47,21 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
         from workbench.engine.embeddings import check_sentence_model
 
         refuse_adapter(folders)
+        if (named := model.metadata.get("device")) not in (None, "auto", CPU):
+            raise InvalidRequestError("metadata.device", named, f"{CPU} for a sentence model")
         check_sentence_model(folder)
-    if is_gguf(folder):
-        refuse_adapter(folders, "GGUF files")
     adapter = _adapter(folders)
     precision, packed = _weight_form(folder, requested, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter)
+    check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter, device=choice.device)
 
 
-def refuse_adapter(folders: ModelFolders, kind: str = "sentence models") -> None:
-    """Raise `ModelFormatError` if a model has an adapter whose kind cannot have one."""
+def refuse_adapter(folders: ModelFolders) -> None:
+    """Raise `ModelFormatError` if a sentence model has an adapter."""
     if folders.adapter is not None:
         raise ModelFormatError(
-            f"{folders.adapter} cannot be merged into {folders.model}: adapters of {kind} are not supported"
+            f"{folders.adapter} cannot be merged into {folders.model}: adapters of sentence models are not supported; "
+            "merge it with peft, and name the merged folder"
         )
 
 
@@ -69,15 +73,19 @@ def _adapter(folders: ModelFolders) -> Adapter | None:
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
     """Return the facts of a model that need neither loading nor fetching it."""
-    precision = config.precision_of(model)
+    precision, choice = config.precision_of(model), choose(config.device_of(model))
+    facts = {"precision": precision} | _facts(model.llama_model, precision, choice.device)
+    if facts.get("kind") == "embedding":
+        choice = DeviceChoice(CPU, "sentence models are computed on the CPU")
     return ModelCard(
         identifier=model.identifier,
         provider_id=provider_id,
         provider_type=provider_type,
         source=model.llama_model,
-        device="cpu",
-        memory_limit_bytes=memory_limit_bytes(),
-        **({"precision": precision} | _facts(model.llama_model, precision)),
+        device=choice.device,
+        device_why=choice.why,
+        memory_limit_bytes=memory_bytes(choice.device)[1],
+        **facts,
     )
 
 
@@ -92,7 +100,7 @@ def kind(model: ModelDef) -> str:
     return "embedding" if embeds else "causal"
 
 
-def _facts(source: str, precision: Precision) -> dict[str, Any]:
+def _facts(source: str, precision: Precision, device: str) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if catalog.is_entry(source):
         entry = catalog.find_entry(source)
@@ -106,7 +114,7 @@ def _facts(source: str, precision: Precision) -> dict[str, Any]:
     try:
         folders = catalog.resolve_folders(source, allow_download=False)
         adapter = _adapter(folders)
-        found = _folder_facts(folders.model, precision, adapter) | facts
+        found = _folder_facts(folders.model, precision, adapter, device) | facts
     except WorkbenchError:
         return facts
     return found if adapter is None else found | _adapter_facts(adapter, catalog.split_source(source).base, found)
@@ -123,7 +131,7 @@ def _adapter_facts(adapter: Adapter, base: str, facts: Mapping[str, Any]) -> dic
     }
 
 
-def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None) -> dict[str, Any]:
+def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None, device: str) -> dict[str, Any]:
     embeds = is_sentence_model(folder)
     shapes = _sentence_shapes(folder) if embeds else tensor_shapes(folder, adapter)
     model_config = read_json(folder / "config.json")
@@ -134,29 +142,39 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None) -
     adapter_file = adapter.weights if adapter else None
     proof = cached_proof(folder, precision, catalog.cache_dir() / PROOFS, adapter_file) or ALL_PROVEN
     positions = named_context_length(text_config)
+    predicted = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=True, adapter=adapter)
+    if device != CPU and not embeds:
+        predicted = device_bytes(shapes, precision)
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": gguf_precision(folder) if precision == "file" else precision,
         "decoder": None if embeds else "fused" if packed else "general",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
-        "predicted_memory_bytes": weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=True),
+        "predicted_memory_bytes": predicted,
         "context_length": _sentence_limit(folder) if embeds else positions,
         "reads_images": reads_images,
         "sampling_defaults": advice.params or None,
         "switched_off": proof.switched_off,
-        "notes": (*advice.notes, *proof.notes, *_quantized_notes(folder, precision)),
+        "notes": (*advice.notes, *proof.notes, *_quantized_notes(folder, precision, adapter)),
         **template_facts(_template_sources(folder, reads_images=reads_images)),
     }
 
 
-def _quantized_notes(folder: Path, precision: Precision) -> tuple[str, ...]:
-    """Return a sentence about the weights of a folder that is quantized already."""
+def _quantized_notes(folder: Path, precision: Precision, adapter: Adapter | None) -> tuple[str, ...]:
+    """Return sentences about the weights of a folder that is quantized already, and about those that were merged."""
+    merged: tuple[str, ...] = ()
+    if adapter and precision == "file":
+        merged = (
+            "the matrices that the adapter changes are held in float32, with exactly the file's numbers in the sum",
+        )
     stored = stored_format(folder)
     if stored is None:
-        return ()
+        return merged
     exact = {"int4": "int4 computes with exactly these numbers", "float32": "float32 holds exactly these numbers"}
     others = exact.get(precision, f"{precision} rounds them a second time; int4 and float32 do not")
+    if adapter and precision == "int4":
+        others += ", but rounds those that the adapter changes; float32 does not"
     return (f"its matrices are stored in 4 bits ({stored.name}): {others}",)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field, field_validator
 
 from workbench import catalog
+from workbench.devices import DEVICE_PATTERN, checked_device
 from workbench.engine.kv_cache import PREFIX_CACHE_BYTES
 from workbench.errors import InvalidRequestError
 from workbench.paths import typed_path
@@ -49,9 +50,9 @@ class TransformersConfig(ProviderConfig):
     """Precision of the weights; None is float32, the reference. Without the key, a GGUF file keeps its own."""
     catalog_quantization: QuantizationConfig | None = None
     """Precision of the catalog's models; None uses `quantization`."""
-    device: Literal["auto", "cpu", "torch:cpu"] = "auto"
-    """Device of the models that generate; `auto` is the CPU, too. `torch:cpu` is the CPU that computes as a device
-    does, the reference for devices."""
+    device: str = Field(default="auto", json_schema_extra={"pattern": DEVICE_PATTERN})
+    """Device of the models that generate: `auto`, `cpu`, `cuda`, `cuda:N`, `mps` or `xpu`. `auto` takes the first of
+    cuda, mps, xpu and cpu that is there and has a decoder; for now, only the CPU has one."""
     max_active: int = Field(default=16, ge=1, le=256)
     """Most requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)
@@ -81,6 +82,15 @@ class TransformersConfig(ProviderConfig):
         chosen = of_catalog or self.quantization
         return chosen.type if chosen else "float32"
 
+    def device_of(self, model: ModelDef) -> str:
+        """Return the name of a model's device, from its registration or else from this config.
+
+        Raises:
+            InvalidRequestError: the registration's metadata has no such name.
+        """
+        named: Any = model.metadata.get("device")
+        return self.device if named is None else checked_device(named, "metadata.device")
+
     @property
     def image_sources(self) -> ImageSources:
         """Permitted sources of the images in requests."""
@@ -89,6 +99,11 @@ class TransformersConfig(ProviderConfig):
             root=typed_path(self.image_root, "image_root") if self.image_root else None,
             web=WebClient(frozenset(self.image_hosts), networks) if self.image_hosts else None,
         )
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        return checked_device(value, "device")
 
     @field_validator("image_root")
     @classmethod

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Constraint
-from workbench.errors import InvalidRequestError
+from workbench.engine.devices import choose, usable_devices
+from workbench.errors import ConfigError, InvalidRequestError
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.texts import valid_unicode
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
@@ -69,6 +70,8 @@ class TransformersProvider(InferenceProvider):
 
     def __init__(self, provider: Provider) -> None:
         super().__init__(provider)
+        if self.config.device != "auto":
+            self._check_device()
         self._models = ServedModels(self.provider_id, self.config, self.get_model)
 
     def definition(self, source: str | AdaptedModel) -> ModelDef:
@@ -81,8 +84,19 @@ class TransformersProvider(InferenceProvider):
         await asyncio.to_thread(cards.check_source, model, self.config)
         before = self._served.get(model.identifier)
         self.serve(model)
-        if before is not None and self.config.precision_of(before) != self.config.precision_of(model):
+        if before is not None and self._weights_of(before) != self._weights_of(model):
             await asyncio.to_thread(self._models.unload, model.identifier)  # the next request loads it again
+
+    def _weights_of(self, model: ModelDef) -> tuple[str, str]:
+        """Return what decides how a model's weights are held: their precision and their device."""
+        return self.config.precision_of(model), self.config.device_of(model)
+
+    def _check_device(self) -> None:
+        """Raise `ConfigError` unless the device of the config is there and has a decoder."""
+        try:
+            choose(self.config.device, "config.device")
+        except InvalidRequestError as error:
+            raise ConfigError(f"provider {self.provider_id!r}: {error}") from None
 
     async def unregister_model(self, identifier: str) -> None:
         await super().unregister_model(identifier)
@@ -101,6 +115,9 @@ class TransformersProvider(InferenceProvider):
         loaded = self._models.loaded(identifier)
         switched_off = loaded.switched_off if loaded else self.card(identifier).switched_off
         return replace(self.capabilities, embeddings="embeddings" not in switched_off)
+
+    def devices(self) -> list[str]:
+        return usable_devices()
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

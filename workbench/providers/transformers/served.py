@@ -14,6 +14,7 @@ from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Grammars
 from workbench.engine.decoders import GeneralDecoder
+from workbench.engine.devices import choose
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.model_folder import is_sentence_model
 from workbench.engine.packed_file import PACKED
@@ -62,6 +63,8 @@ class CausalModel:
             predicted_memory_bytes=model.predicted_memory_bytes,
             context_length=model.context_length,
             prompt_arithmetic=model.decoder.prompt_arithmetic,
+            device=model.device,
+            device_proof=model.device_proof,
             **proof_facts(model.proof, card),
             **_device_facts(model),
             **self._prompt_facts(),
@@ -197,7 +200,7 @@ class ServedModels:
             proofs=catalog.cache_dir() / PROOFS,
             packed_models=catalog.cache_dir() / PACKED,
             adapter=folders.adapter,
-            device="cpu" if self._config.device == "auto" else self._config.device,
+            device=choose(self._config.device_of(definition)).device,
         )
         encoder = self._encoder(loaded)
         ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)

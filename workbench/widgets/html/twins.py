@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from workbench.protocol import SamplingParams
@@ -184,6 +185,8 @@ def card_html(card: ModelCard | None) -> str:
     facts = [
         None if card.parameters is None else parameter_count(card.parameters),
         card.precision,
+        None if card.adapter is None else f"with the adapter {Path(card.adapter).name}",
+        None if card.device in (None, "cpu") else f"on {card.device}",
         None if card.context_length is None else f"{card.context_length:,}-token context",
         card.licence,
         None if card.template_sha256 is None else f"template {card.template_sha256[:12]}",

@@ -10,22 +10,36 @@ import { recommendedInWords } from "./sampling_fields.js";
  * @property {string} provider_id
  * @property {string} provider_type
  * @property {string} source
+ * @property {string | null} [adapter]  folder of the adapter that is merged into the model
+ * @property {number | null} [adapter_rank]
+ * @property {number | null} [adapted_layers]
  * @property {string} kind
  * @property {string | null} architecture
  * @property {number | null} parameters
  * @property {string | null} precision
  * @property {string | null} [decoder]
  * @property {string | null} device
+ * @property {string | null} [device_why]  why it was chosen
+ * @property {DeviceProof | null} [device_proof]  what a device other than the CPU showed when the model was loaded
  * @property {number | null} context_length
  * @property {boolean} has_chat_template
  * @property {string | null} template_sha256
  * @property {string | null} tool_syntax
  * @property {string | null} licence
  * @property {Record<string, any> | null} [sampling_defaults]  what its files recommend
+ * @property {string[]} [notes]  what a reader should know, such as features that are switched off
  * @property {boolean} loaded
  * @property {number | null} memory_bytes
  * @property {number | null} predicted_memory_bytes
  * @property {number | null} memory_limit_bytes
+ *
+ * @typedef {object} DeviceProof
+ * @property {string} dtype
+ * @property {number} kl  nats
+ * @property {boolean} argmax_equal
+ * @property {number} tokens_per_second
+ * @property {number} cpu_tokens_per_second
+ * @property {string[]} told
  */
 
 /**
@@ -64,11 +78,13 @@ export function cardRows(card) {
   const rows = [
     ["Provider", `${card.provider_id} (${card.provider_type})`],
     ["Source", card.source],
+    ["Adapter", adapterInWords(card)],
     ["Architecture", card.architecture],
     ["Parameters", card.parameters === null ? null : card.parameters.toLocaleString("en-US")],
     ["Precision", card.precision],
     ["Decoder", decoderInWords(card)],
-    ["Device", card.device],
+    ["Device", card.device && card.device_why ? `${card.device} (${card.device_why})` : card.device],
+    ["Device beside the CPU", card.device_proof ? proofInWords(card.device_proof) : null],
     ["Context", card.context_length === null ? null : `${card.context_length.toLocaleString("en-US")} tokens`],
     ["Chat template", templateInWords(card)],
     ["Tool calls", card.tool_syntax === "tool_prompt_format" ? "per request" : card.tool_syntax],
@@ -77,6 +93,7 @@ export function cardRows(card) {
     ["Memory now", card.loaded ? size(card.memory_bytes) : "not loaded"],
     ["Predicted memory", size(card.predicted_memory_bytes)],
     ["Memory limit", size(card.memory_limit_bytes)],
+    ["Notes", card.notes?.length ? card.notes.join("; ") : null],
   ];
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
 }
@@ -89,9 +106,24 @@ const DECODERS = {
 };
 
 /** @param {Card} card */
+function adapterInWords({ adapter, adapter_rank, adapted_layers }) {
+  if (!adapter) return null;
+  const matrices = adapted_layers === 1 ? "1 matrix" : `${adapted_layers} matrices`;
+  return adapter_rank ? `${adapter} (rank ${adapter_rank}, ${matrices})` : adapter;
+}
+
+/** @param {Card} card */
 function decoderInWords({ decoder }) {
   if (!decoder) return null;
   return DECODERS[decoder] ?? DECODERS.general;
+}
+
+/** @param {DeviceProof} proof */
+function proofInWords({ dtype, kl, argmax_equal, tokens_per_second, cpu_tokens_per_second, told }) {
+  const tokens = argmax_equal ? "the same most probable tokens" : "other most probable tokens";
+  const exact = `${dtype}: ${tokens} as float32, KL divergence ${kl.toPrecision(2)} nat`;
+  const speed = `${Math.round(tokens_per_second)} tokens/s, the CPU ${Math.round(cpu_tokens_per_second)}`;
+  return [exact, speed, ...told].join("; ");
 }
 
 /** @param {Card} card */

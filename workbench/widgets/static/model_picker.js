@@ -26,6 +26,7 @@ import { openRoot } from "./root.js";
  * @property {string} provider_id
  * @property {string} provider_type
  * @property {{value: string, text: string}[]} precisions  the default first; empty for a remote provider
+ * @property {{value: string, text: string}[]} devices  the default first; empty where there is only the CPU
  *
  * @typedef {object} Registration
  * @property {"idle" | "working" | "done" | "failed"} state
@@ -36,7 +37,7 @@ import { openRoot } from "./root.js";
  *
  * @typedef {AnyModel<State>} Model
  *
- * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision}` and
+ * Messages to the kernel: `{kind: "register", id, source, name, provider_id, precision, device}` and
  * `{kind: "unregister", id, value}`; each is answered by `{kind: "reply", id, error}` when it has started, and
  * `registration` has its progress. `{kind: "find", id}` is answered by `{kind: "found", models}` and a reply.
  */
@@ -121,6 +122,7 @@ function factsLine(card) {
   const facts = [
     card.parameters === null ? null : [h("b", { text: parameterCount(card.parameters) })],
     card.precision === null ? null : [card.precision],
+    card.device === null || card.device === "cpu" ? null : [`on ${card.device}`],
     card.context_length === null ? null : [`${card.context_length.toLocaleString("en-US")}-token context`],
     memory === null ? null : [memory[0], h("b", { text: memory[1] }), memory[2]],
   ];
@@ -129,7 +131,9 @@ function factsLine(card) {
 
 /** @param {Card} card */
 function rowsOf(card) {
-  return cardRows(card).map(({ term, value }) => h("div", {}, h("dt", { text: term }), h("dd", { text: value })));
+  return cardRows(card).map(({ term, value }) =>
+    h("div", { class: term === "Notes" ? "wb-card-notes" : "" }, h("dt", { text: term }), h("dd", { text: value })),
+  );
 }
 
 /** A line with the progress and the result of the last change, or the error of a request. @param {Model} model */

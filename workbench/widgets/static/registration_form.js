@@ -8,7 +8,7 @@ import { h, uniqueId } from "./dom.js";
  */
 
 /**
- * The form with source, name, provider and precision, and the button that opens it.
+ * The form with source, name, provider, precision and device, and the button that opens it.
  * @param {Model} model @param {Ask} request @param {() => void} dismiss
  */
 export function registrationForm(model, request, dismiss) {
@@ -27,7 +27,7 @@ export function registrationForm(model, request, dismiss) {
       type: "text",
       spellcheck: "false",
       autocomplete: "off",
-      placeholder: "catalog name, folder or hub id",
+      placeholder: "folder, file or hub id",
     }),
   );
   const name = field(
@@ -45,18 +45,18 @@ export function registrationForm(model, request, dismiss) {
     .map((one) => h("option", { value: one.provider_id, text: `${one.provider_id} (${one.provider_type})` }));
   const provider = field("Provider", h("select", { class: "wb-field" }, ...providers));
   const precision = field("Precision", h("select", { class: "wb-field" }));
-  const showPrecisions = () => {
+  const device = field("Device", h("select", { class: "wb-field" }));
+  const showChoices = () => {
     const chosen = model.get("providers").find((one) => one.provider_id === provider.input.value);
-    const choices = chosen?.precisions ?? [];
-    precision.input.replaceChildren(...choices.map(({ value, text }) => h("option", { value, text })));
-    precision.root.hidden = choices.length === 0;
+    offer(precision, chosen?.precisions);
+    offer(device, chosen?.devices);
   };
-  provider.input.addEventListener("change", showPrecisions);
-  showPrecisions();
+  provider.input.addEventListener("change", showChoices);
+  showChoices();
   const submit = h("button", { type: "button", class: "wb-button wb-primary", text: "Register" });
   const help = h("p", {
     class: "wb-quiet wb-register-help",
-    text: "Missing weights are downloaded. float32 keeps the weights exact; the other precisions are smaller and faster but round them. Too large for this machine? You will see what fits.",
+    text: "The source is a catalog name, a folder, a GGUF file or a hub id; +./adapter after it adds a LoRA adapter. Missing weights are downloaded. float32 keeps the weights exact; the other precisions are smaller and faster but round them. Too large for this machine? You will see what fits.",
   });
   const root = h(
     "div",
@@ -65,6 +65,7 @@ export function registrationForm(model, request, dismiss) {
     name.root,
     provider.root,
     precision.root,
+    device.root,
     submit,
     help,
   );
@@ -81,6 +82,7 @@ export function registrationForm(model, request, dismiss) {
         name: name.input.value,
         provider_id: provider.input.value || null,
         precision: precision.input.value || null,
+        device: device.input.value || null,
       });
   };
   const openByHand = (/** @type {boolean} */ isOpen) => {
@@ -112,6 +114,15 @@ export function registrationForm(model, request, dismiss) {
       before = state;
     },
   };
+}
+
+/**
+ * Show the choices of a select, or hide it where there are none.
+ * @param {{root: HTMLElement, input: HTMLSelectElement}} field @param {{value: string, text: string}[]} [choices]
+ */
+function offer({ root, input }, choices = []) {
+  input.replaceChildren(...choices.map(({ value, text }) => h("option", { value, text })));
+  root.hidden = choices.length === 0;
 }
 
 /** @template {HTMLInputElement | HTMLSelectElement} Input @param {string} label @param {Input} input */

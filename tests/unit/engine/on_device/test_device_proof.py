@@ -15,6 +15,7 @@ from workbench.engine.loading import load
 from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.forward import Forward
 from workbench.engine.on_device.proof import TOLERANCE, compared
+from workbench.engine.on_device.targets import target_of
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import InsufficientMemoryError, InvalidRequestError, UnprovenModelError
@@ -83,17 +84,17 @@ def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "meta", "CPU", "cpu:0"])
-def test_a_device_that_torch_does_not_have_is_refused_by_name(folder: Path, name: str) -> None:
+def test_a_device_that_torch_does_not_have_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"device must be cpu, torch:cpu, cuda, mps, xpu"):
-        load(folder, device=name)
+        target_of(name)
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_refused_with_their_number() -> None:
     kinds = {kind: torch.get_device_module(kind).is_available() for kind in ("cuda", "mps", "xpu")}
     for kind, is_there in kinds.items():
         name = f"{kind}:99" if is_there else kind
         with pytest.raises(InvalidRequestError, match=rf"torch finds \d+ {kind} device"):
-            load(tmp_path, device=name)
+            target_of(name)
 
 
 def test_too_little_memory_of_a_device_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

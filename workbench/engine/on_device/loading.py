@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.devices import DeviceProof
 from workbench.engine.adapters import Adapter
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import GeneralDecoder
+from workbench.engine.devices import memory_bytes
 from workbench.engine.model_reading import WeightReader
 from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.dense import DenseReader
 from workbench.engine.on_device.general import moved
 from workbench.engine.on_device.proof import prove_device, reference_forward
-from workbench.engine.on_device.targets import device_dtype, free_bytes, name_of
+from workbench.engine.on_device.targets import device_dtype, name_of
 from workbench.engine.packing import opened, rotary_versions
 from workbench.engine.precision import Precision
 from workbench.engine.step_errors import first_line
@@ -25,6 +25,8 @@ from workbench.errors import InsufficientMemoryError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+    from workbench.devices import DeviceProof
 
 _KV_SHARE = 0.5
 """Share of a device's free memory for slots; while they grow, the old ones are there as well."""
@@ -74,5 +76,5 @@ def _own_decoder(
     rotary = rotary_versions(config, structure)
     with opened(folder, structure.full_name, adapter) as files:
         weights = WeightReader(structure, files, DenseReader(structure, files, device, dtype)).weights()
-        decoder = DeviceDecoder(weights, rotary=rotary, kv_budget_bytes=int(_KV_SHARE * free_bytes(device)))
+        decoder = DeviceDecoder(weights, rotary=rotary, kv_budget_bytes=int(_KV_SHARE * memory_bytes(str(device))[0]))
         return decoder, prove_device(decoder, reference_forward(structure, files), rotary)

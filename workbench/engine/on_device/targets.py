@@ -1,4 +1,4 @@
-"""Devices of torch: their names, dtypes and free memory."""
+"""Devices of torch, by their names, and their dtypes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from workbench.devices import REFERENCE
 from workbench.engine.devices import CPU
 from workbench.engine.precision import Precision
 from workbench.errors import InvalidRequestError
-from workbench.machine import memory_available_bytes
 
 _KINDS = ("cuda", "mps", "xpu")
 
@@ -52,16 +51,3 @@ def device_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def name_of(dtype: torch.dtype) -> str:
     """Return the name of a dtype without its module, such as ``bfloat16``."""
     return str(dtype).removeprefix("torch.")
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the free memory of a device."""
-    match device.type:
-        case "cuda":
-            return int(torch.cuda.mem_get_info(device)[0])
-        case "xpu":
-            return int(torch.xpu.mem_get_info(device)[0])
-        case "mps":
-            return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-        case _:
-            return memory_available_bytes()

@@ -19,7 +19,7 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.devices import CPU, check_decoded
+from workbench.engine.devices import CPU
 from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
@@ -98,13 +98,12 @@ def load(
         device: a device by torch's name, as `devices.choose` returns it; ``torch:cpu`` is the reference for devices.
 
     Raises:
-        InvalidRequestError: the device has no decoder, or torch does not find it.
+        InvalidRequestError: torch does not find the device.
         ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
-    check_decoded(device)
     target = target_of(device)
     check_folder(folder)
     if target is not None and precision != "float32":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 NOTICE = f"""\
-pip's index has the CUDA build of torch: several gigabytes, of which the workbench uses nothing.
+pip's index has the CUDA build of torch: several gigabytes, which only a GPU uses.
 To download the CPU build instead (200 MB), stop this with Ctrl+C, and run the same target with PyTorch's own index:
   make play PIP_ARGS="--extra-index-url {CPU_INDEX}"
 """

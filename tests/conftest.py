@@ -57,6 +57,11 @@ def quick_garbage_collections() -> None:
     gc.freeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    allowed = "cpu, torch:cpu or a device of torch such as cuda"
+    parser.addoption("--device", default="cpu", help=f"device that computes the models of the engine's laws: {allowed}")
+
+
 @pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
@@ -125,12 +130,19 @@ def fake_models(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
 
 
 @pytest.fixture(scope="session")
-def smollm2_engine(smollm2_path: Path) -> Iterator[Engine]:
+def device(pytestconfig: pytest.Config) -> str:
+    """The device of ``--device``."""
+    chosen: str = pytestconfig.getoption("--device")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def smollm2_engine(smollm2_path: Path, device: str) -> Iterator[Engine]:
     """The embedded chat model in float32, loaded once for all tests; prefixes are not kept, so runs are cold."""
     from workbench.engine.loading import load
     from workbench.engine.scheduler import Engine
 
-    engine = Engine(load(smollm2_path, precision="float32"), prefix_cache_bytes=0)
+    engine = Engine(load(smollm2_path, precision="float32", device=device), prefix_cache_bytes=0)
     yield engine
     engine.close()
 

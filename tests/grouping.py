@@ -25,7 +25,7 @@ _MODEL_MODULES = frozenset(
     f"tests.{name}"
     for name in (
         *("fakes.gguf_models", "sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models"),
-        *("tiny_vision_models", "zoo", "zoo_models"),
+        *("tiny_structures", "tiny_vision_models", "zoo", "zoo_models"),
     )
 )
 _TOKENIZERS = frozenset({"bpe_tokenizer", "sentencepiece_tokenizer", "unigram_tokenizer"})

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from workbench.errors import InvalidRequestError
 
-DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,3})?|mps|xpu)$"
+REFERENCE = "torch:cpu"
+"""Name of the CPU that computes as a device does: the reference for devices."""
+DEVICE_PATTERN = rf"^(auto|cpu|cuda(:\d{{1,3}})?|mps|xpu|{REFERENCE})$"
 """Regular expression of the names that a setting may have."""
-ALLOWED_DEVICES = "auto, cpu, cuda, cuda:N with the number of a device, mps or xpu"
+ALLOWED_DEVICES = f"auto, cpu, cuda, cuda:N with the number of a device, mps, xpu or {REFERENCE}"
 """The same in words."""
 DEVICE_VARIABLE = "WORKBENCH_DEVICE"
 """Environment variable with the device of the default run config."""
@@ -36,6 +38,6 @@ class DeviceProof:
     tokens_per_second: float
     """Speed of a short decode on the device."""
     cpu_tokens_per_second: float
-    """Speed of the same decode on the CPU."""
+    """Speed of the same computation in float32 on the CPU, estimated from one layer."""
     told: tuple[str, ...] = ()
     """Notes for the reader, for example that the CPU is faster."""

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.engine import devices
-
 GIGABYTE = 10**9
 
 
@@ -40,8 +38,8 @@ INTEL = Machine(xpu=("Intel Arc B580",), built_for_xpu="20260000")
 EVERYTHING = Machine(("NVIDIA T4",), True, ("Intel Arc B580",), built_for_cuda="13.0", built_for_mps=True)
 
 
-def stand_on(monkeypatch: pytest.MonkeyPatch, machine: Machine, decoded: frozenset[str] | None = None) -> None:
-    """Let torch answer as on a machine, and let devices of the kinds ``decoded`` have decoders."""
+def stand_on(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """Let torch answer as on a machine."""
 
     def memory(_: str) -> tuple[int, int]:
         return machine.free_bytes, machine.total_bytes
@@ -66,5 +64,3 @@ def stand_on(monkeypatch: pytest.MonkeyPatch, machine: Machine, decoded: frozens
     for module, replaced in answers.items():
         for name, answer in replaced.items():
             monkeypatch.setattr(module, name, answer, raising=False)
-    if decoded is not None:
-        monkeypatch.setattr(devices, "DECODED", decoded)

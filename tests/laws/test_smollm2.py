@@ -127,7 +127,8 @@ def test_the_end_token_is_measured_as_an_independent_full_forward_does(
         assert candidate.logprob == pytest.approx(float(exact[candidate.token_id]), abs=1e-4)
 
 
-def test_requests_together_equal_requests_alone(smollm2_engine: Engine) -> None:
+def test_requests_together_equal_requests_alone(smollm2_engine: Engine, device: str) -> None:
+    tolerance = 1e-5 if device == "cpu" else 1e-4  # torch has other kernels for other numbers of rows
     requests = [
         GenerationRequest(prompt_ids=ids_of(smollm2_engine, text), max_tokens=12, alternatives=3)
         for text in SUBJECTS[:8]
@@ -136,7 +137,7 @@ def test_requests_together_equal_requests_alone(smollm2_engine: Engine) -> None:
     for request, heard in zip(requests, together, strict=True):
         alone = generate(smollm2_engine, request, PATIENCE_S)
         assert heard.wait(PATIENCE_S).ids == alone.ids
-        assert heard.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+        assert heard.logprobs == pytest.approx(alone.logprobs, abs=tolerance)
 
 
 def test_it_knows_the_capital_of_france(smollm2_engine: Engine) -> None:

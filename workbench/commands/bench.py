@@ -62,7 +62,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--device",
         default="cpu",
         metavar="NAME",
-        help="device of the workbench: cpu, auto, cuda, cuda:N, mps or xpu (default: %(default)s)",
+        help="device of the workbench: cpu, auto, cuda, cuda:N, mps, xpu or torch:cpu (default: %(default)s)",
     )
     parser.add_argument(
         "--against",

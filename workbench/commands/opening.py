@@ -22,8 +22,8 @@ PRECISION_HELP = (
     " file, and float32, the reference, for all others)"
 )
 DEVICE_HELP = (
-    "auto, cpu, cuda, cuda:N, mps or xpu (default: the run config's; without one, auto); for now, models are computed"
-    " on the CPU only"
+    "auto, cpu, cuda, cuda:N, mps, xpu, or torch:cpu, the reference for devices (default: the run config's; without"
+    " one, auto: the first of cuda, mps, xpu and cpu that is there)"
 )
 
 

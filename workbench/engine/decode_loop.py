@@ -236,6 +236,8 @@ class DecodeLoop:
 
     def _choose_token(self, generation: Generation, logits: Tensor, summary: LogitsSummary | None) -> None:
         """Choose a request's next token, measure it, keep its logits, and append it."""
+        if summary is None or generation.reads_logits:
+            logits = logits.cpu()  # one copy, if they are on a device, for all that follows
         choice = generation.choose(logits, summary)
         stats = measured(logits, choice.token_id, generation.request.alternatives, choice.mask, summary)
         self._kept.add(generation.handle.number, generation.position, logits, choice.uniform, choice.mask)

@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
     """Results of a decode step."""
 
     logits: Tensor
-    """float32, shape (sequences, vocab)."""
+    """float32, shape (sequences, vocab); on the decoder's device if there are summaries, else on the CPU."""
     summaries: Sequence[LogitsSummary | None]
     """Statistics of each row of logits; None if the step did not compute them."""
 
@@ -175,14 +175,14 @@ class GeneralDecoder:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)
         with self._angles(len(token_ids)):
             hidden: Tensor = self._base_model()(input_ids=input_ids, **self._supported(_NO_CACHE)).last_hidden_state
-        return hidden[0].float()
+        return hidden[0].float().cpu()
 
     def full_logits(self, token_ids: Sequence[int]) -> Tensor:
         """Return logits of every position by one forward pass without a cache, shape (tokens, vocab)."""
         input_ids = torch.tensor([token_ids], device=self.model.device)
         with self._angles(len(token_ids)):
             logits: Tensor = self.model(input_ids=input_ids, **self._supported(_NO_CACHE)).logits[0]
-        return logits.float()
+        return logits.float().cpu()
 
     def memory_bytes(self) -> int:
         packed = (getattr(getattr(module, "linear", None), "nbytes", 0) for module in self.model.modules())
@@ -227,7 +227,7 @@ class GeneralDecoder:
             cache.past = output.get(self._cache_name, cache.past)
         cache.token_ids += token_ids
         logits: Tensor = output.logits[0, -(options["logits_to_keep"] or count) :]  # (1 or tokens, vocab)
-        return logits.float()
+        return logits.float().cpu()
 
     def _base_model(self) -> Any:
         """Return the model without its head; ``get_decoder`` of some classes returns the model itself."""

@@ -1,21 +1,19 @@
 """Choice of the device that a model is computed on, and the memory of that device.
 
-``auto`` takes the first CUDA device, then Apple's GPU (``mps``), then Intel's (``xpu``), then the CPU, among those that
-have a decoder. torch is imported by the first call that needs it.
+``auto`` takes the first CUDA device, then Apple's GPU (``mps``), then Intel's (``xpu``), then the CPU. torch is
+imported by the first call that needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.devices import checked_device
+from workbench.devices import REFERENCE, checked_device
 from workbench.errors import InvalidRequestError
 from workbench.machine import memory_available_bytes, memory_limit_bytes, processor
 
 CPU = "cpu"
-DECODED = frozenset({CPU})
-"""Kinds of devices that have a decoder; all others are refused here, whatever torch finds."""
+"""Name of the CPU with its own decoders."""
 
 _BY_NAME = "chosen by name"
 
@@ -32,26 +30,24 @@ def choose(name: str = "auto", field: str = "device") -> DeviceChoice:
     """Return the device that a setting names on this machine.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda`` (the first), ``cuda:N``, ``mps`` or ``xpu``.
+        name: ``auto``, ``cpu``, ``cuda`` (the first), ``cuda:N``, ``mps``, ``xpu`` or ``torch:cpu``.
         field: name of the setting, for the message of an error.
 
     Raises:
         InvalidRequestError: it is not such a name, or the device is not there; the message lists those that are.
     """
     checked_device(name, field)
-    if name == CPU:
-        return DeviceChoice(CPU, _BY_NAME)
+    if name in (CPU, REFERENCE):
+        return DeviceChoice(name, _BY_NAME)
     found = present_devices()
-    usable = {device: title for device, title in found.items() if _kind(device) in DECODED}
     if name == "auto":
-        return _automatic(found, usable)
+        return _automatic(*next(iter(found.items())))
     device = "cuda:0" if name == "cuda" else name
-    if device not in usable:
-        kind = _kind(device)
-        why = f"models are not computed on {kind} devices yet" if device in found else _why_absent(kind)
-        names = ["auto", *usable]
-        raise InvalidRequestError(field, name, f"{', '.join(names[:-1])} or {names[-1]} on this machine ({why})")
-    return DeviceChoice(device, f"{usable[device]}, {_BY_NAME}")
+    if device not in found:
+        names = ["auto", *found]
+        allowed = f"{', '.join(names[:-1])} or {names[-1]} on this machine ({_why_absent(_kind(device))})"
+        raise InvalidRequestError(field, name, allowed)
+    return DeviceChoice(device, f"{found[device]}, {_BY_NAME}")
 
 
 def present_devices() -> dict[str, str]:
@@ -68,22 +64,9 @@ def present_devices() -> dict[str, str]:
     return found | {CPU: processor()}
 
 
-def usable_devices() -> list[str]:
-    """Return the devices of this machine that have a decoder, in the order of ``auto``."""
-    return [CPU] if {CPU} == DECODED else [device for device in present_devices() if _kind(device) in DECODED]
-
-
-def check_decoded(device: str) -> None:
-    """Raise `InvalidRequestError` unless models can be computed on a device of this kind."""
-    if _kind(device) not in DECODED:
-        raise InvalidRequestError(
-            "device", device, f"{' or '.join(sorted(DECODED))}: other devices have no decoder yet"
-        )
-
-
 def memory_bytes(device: str) -> tuple[int, int]:
     """Return the free and the total memory of a device in bytes; for the CPU, what this process may use."""
-    if device == CPU:
+    if device in (CPU, REFERENCE):
         return memory_available_bytes(), memory_limit_bytes()
     import torch
 
@@ -99,12 +82,8 @@ def memory_bytes(device: str) -> tuple[int, int]:
             return min(total - torch.mps.current_allocated_memory(), memory_available_bytes()), total
 
 
-def _automatic(found: Mapping[str, str], usable: Mapping[str, str]) -> DeviceChoice:
-    """Return the first device that can be used, and why none stands before it."""
-    device, title = next(iter(usable.items()))
-    unused = next(iter(found))
-    if unused != device:
-        return DeviceChoice(device, f"models are not computed on {unused} ({found[unused]}) yet")
+def _automatic(device: str, title: str) -> DeviceChoice:
+    """Return the choice of the first device, and why none stands before it."""
     if device == CPU:
         return DeviceChoice(device, _why_absent())
     why = "the first CUDA device" if _kind(device) == "cuda" else "no CUDA device was found"

@@ -30,7 +30,8 @@ from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
 from workbench.engine.kernels.step import step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
-from workbench.engine.packed_weights import Norm, PackedWeights, apply_norm, kernel_shape
+from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
+from workbench.engine.packed_weights import PackedWeights, kernel_shape, kernel_weights
 from workbench.engine.rotary_table import Rotary, RotaryVersions
 from workbench.engine.team_size import TeamSize
 from workbench.engine.weights import Int8Blocks
@@ -78,7 +79,7 @@ class FusedDecoder:
         self._context_length = context_length
         self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
-        self._addresses = weights.addresses()
+        self._addresses = kernel_weights(weights)
         self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
         self._scratch: dict[int, Scratch] = {}
         self._summaries: dict[int, LogitsSummaries] = {}  # by rows
@@ -270,7 +271,7 @@ def compile_step(formats: Iterable[int] = ()) -> None:
     structure = BlockStructure(
         hidden=GROUP, inner=GROUP, vocab=ROWS, heads=1, kv_heads=1, head_dim=ROWS, layers=(), norm_eps=1.0
     )
-    weights = PackedWeights(
+    weights = ModelWeights(  # not the alias, whose call sets an attribute
         structure=structure,
         blocks=[],
         embedding=Matrix.float32(weight),

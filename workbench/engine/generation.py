@@ -112,6 +112,11 @@ class Generation:
             return self.token_ids
         return [*self.request.prompt_ids, *(stats.token_id for stats in self.request.kept)]
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether `choose` reads the logits of the next token, and not only their summary."""
+        return self._grammar is not None or self.sampler.reads_logits
+
     def start(self) -> None:
         self.has_started = True
         if self.request.constraint is not None:

@@ -23,7 +23,7 @@ class Kept:
     """The logits that a position's token was chosen from."""
 
     logits: Tensor
-    """Raw logits, float32, shape (vocab,)."""
+    """Raw logits, float32, shape (vocab,); on the decoder's device while they are kept."""
     uniform: float | None
     """Random number in [0, 1) that chose the token; None if none was drawn."""
     mask: Mask | None = None
@@ -76,7 +76,7 @@ class KeptLogits:
         # A row keeps the other rows of its step in memory. They are added and dropped beside it, so rows are copied
         # only from large steps. numpy copies on this thread; torch would wake others.
         is_small = logits.untyped_storage().nbytes() < max(self.budget_bytes // 8, 2 * logits.nbytes)
-        kept = Kept(logits if is_small else torch.from_numpy(logits.numpy().copy()), uniform, mask)
+        kept = Kept(logits if is_small else _copy(logits), uniform, mask)
         with self._lock:
             self._kept[run, position] = kept
             self.nbytes += kept.nbytes
@@ -84,8 +84,10 @@ class KeptLogits:
                 self.nbytes -= self._kept.popitem(last=False)[1].nbytes
 
     def get(self, run: int, position: int) -> Kept | None:
+        """Return what was kept of a position, with the logits on the CPU."""
         with self._lock:
-            return self._kept.get((run, position))
+            kept = self._kept.get((run, position))
+        return None if kept is None else replace(kept, logits=kept.logits.cpu())
 
     def positions(self, run: int) -> list[int]:
         """Return the positions of a run whose logits are still kept."""
@@ -96,6 +98,11 @@ class KeptLogits:
         with self._lock:
             self._kept.clear()
             self.nbytes = 0
+
+
+def _copy(logits: Tensor) -> Tensor:
+    """Return a copy that shares no memory; on the CPU by numpy, because torch would wake other threads."""
+    return torch.from_numpy(logits.numpy().copy()) if logits.device.type == "cpu" else logits.clone()
 
 
 def trace(

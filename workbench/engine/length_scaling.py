@@ -37,7 +37,10 @@ class _Scaled:
     def reset(self) -> None:
         """Reset the module, which otherwise keeps the angles of the longest text so far."""
         options = {} if self.layer_type is None else {"layer_type": self.layer_type}
-        self.module.forward(torch.empty(0), torch.zeros(1, 1, dtype=torch.long), **options)
+        device = next(self.module.buffers()).device
+        self.module.forward(
+            torch.empty(0, device=device), torch.zeros(1, 1, dtype=torch.long, device=device), **options
+        )
 
 
 class LengthScaling:

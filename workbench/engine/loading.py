@@ -14,21 +14,25 @@ import torch
 
 from workbench.engine import memory
 from workbench.engine.adapters import Adapter, read_adapter
+from workbench.engine.block_structure import BlockStructure
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.devices import CPU, check_decoded
+from workbench.engine.devices import CPU
+from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
-from workbench.engine.model_folder import GENERATION, check_folder, read_json
+from workbench.engine.model_folder import check_folder
+from workbench.engine.on_device.targets import target_of
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_served, opened, pack
+from workbench.engine.packing import is_packable, is_served, opened, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
 from workbench.engine.quantization_settings import stored_format
 from workbench.engine.quantized_folders import check_decoder
+from workbench.engine.step_errors import first_line
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
 from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
 
@@ -91,43 +95,54 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
-        device: a device by torch's name, as `devices.choose` returns it.
+        device: a device by torch's name, as `devices.choose` returns it; ``torch:cpu`` is the reference for devices.
 
     Raises:
-        InvalidRequestError: the device has no decoder.
-        ModelFormatError: files are missing or damaged, this is not a causal language model, or the adapter does not
-            fit it.
+        InvalidRequestError: torch does not find the device.
+        ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
-        UnprovenModelError: the decode loop would compute other logits than transformers.
+        UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
-    check_decoded(device)
+    target = target_of(device)
     check_folder(folder)
+    if target is not None and precision != "float32":
+        precision = "bf16"
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
-    store = PackedModels(packed_models if fast else None)
+    store = PackedModels(packed_models if fast and target is None else None)
     stored = store.find(folder, precision, adapter)
+    structure: BlockStructure | None = None
     if stored is not None:
         config, family, packed = cast("PreTrainedConfig", stored.config), None, True
     else:
         config = load_config(folder)
         family = family_of(config, folder)  # None for a text model
-        packed = fast and family is None and is_served(folder, config, memory.tensor_shapes(folder, merged))
+        if fast and family is None:
+            structure = served_structure(folder, config, memory.tensor_shapes(folder, merged))
+        packed = structure is not None and (target is not None or is_packable(structure))
     check_decoder(folder, stored_format(folder), is_fused=packed)
     plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged, device=device)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
 
-    def load_decoder() -> tuple[Decoder, Proof]:
+    def load_decoder() -> tuple[Decoder, Proof, DeviceProof | None]:
+        if target is not None:
+            from workbench.engine.on_device.loading import load_on_device
+
+            general = partial(_load_general, folder, "float32", family, keep_bf16=False, adapter=merged)
+            placed, device_proof = load_on_device(folder, config, structure, precision, target, merged, general, length)
+            proven = isinstance(placed, GeneralDecoder) and _prove(placed, folder, precision, length, None, None)
+            return placed, proven or ALL_PROVEN, device_proof
         if packed:
             compile_step()
-            return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN
+            return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN, None
         decoder = _load_general(folder, precision, family, keep_bf16=plan.keep_bf16, adapter=merged)
-        return decoder, _prove(decoder, folder, precision, length, proofs, merged.weights if merged else None)
+        return decoder, _prove(decoder, folder, precision, length, proofs, merged.weights if merged else None), None
 
     with format_errors(folder, "a causal language model"):
-        decoder, proof = run_on_fresh_thread(load_decoder)
-    if packed and not stored:
+        decoder, proof, device_proof = run_on_fresh_thread(load_decoder)
+    if packed and not stored and target is None:
         store.store(folder, precision, config, tokenizer, parts, adapter)
     return LoadedModel(
         name=name or folder.name,
@@ -135,7 +150,7 @@ def load(
         decoder=decoder,
         tokenizer=tokenizer,
         vocabulary=Vocabulary(tokenizer.backend_tokenizer),
-        eos_ids=_eos_ids(folder, config, tokenizer, decoder.vocab_size),
+        eos_ids=eos_ids(folder, config, tokenizer, decoder.vocab_size),
         context_length=length,
         precision=precision,
         architecture=(config.architectures or [type(config).__name__])[0],
@@ -145,6 +160,7 @@ def load(
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
         device=device,
+        device_proof=device_proof,
     )
 
 
@@ -173,7 +189,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelFormatError(
-            f"{folder} has no tokenizer that can be loaded (tokenizer.json or tokenizer.model): {_first_line(error)}"
+            f"{folder} has no tokenizer that can be loaded (tokenizer.json or tokenizer.model): {first_line(error)}"
         ) from error
     if not tokenizer.is_fast:
         raise ModelFormatError(f"the tokenizer of {folder} has no tokenizer.json and cannot be converted to one")
@@ -188,7 +204,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a config's checks may raise anything
         path = folder / "config.json"
-        raise ModelFormatError(f"{path} is not a config that transformers can read: {_first_line(error)}") from error
+        raise ModelFormatError(f"{path} is not a config that transformers can read: {first_line(error)}") from error
     return config
 
 
@@ -200,7 +216,7 @@ def format_errors(folder: Path, kind: str) -> Iterator[None]:
     except (WorkbenchError, MemoryError):
         raise
     except Exception as error:  # a model's code may raise anything about sizes that do not match
-        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {_first_line(error)}") from error
+        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from error
 
 
 def _load_general(
@@ -290,20 +306,6 @@ def _check_present(folder: Path, report: Mapping[str, Any], unused: str | None) 
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
 
 
-def _eos_ids(folder: Path, config: PreTrainedConfig, tokenizer: TextTokenizer, vocab_size: int) -> frozenset[int]:
-    """Return the end tokens of all files together: without one of them, an answer would run on into invented turns.
-
-    Ids outside the vocabulary, which some configs have from another model, are dropped.
-    """
-    path = folder / GENERATION
-    generation: Any = read_json(path).get("eos_token_id") if path.exists() else None
-    named = (generation, config.get_text_config(decoder=True).eos_token_id, tokenizer.eos_token_id)
-    found = {
-        one for source in named if source is not None for one in (source if isinstance(source, list) else [source])
-    }
-    return frozenset(one for one in found if 0 <= one < vocab_size)
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress transformers' progress bar and its report of unused weights."""
@@ -318,7 +320,3 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

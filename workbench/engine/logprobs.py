@@ -64,12 +64,14 @@ def measured(
     """Return stats of a token.
 
     Args:
-        row: raw float32 logits, shape (vocab,).
+        row: raw float32 logits, shape (vocab,); copied from its device only if the summary does not suffice.
         alternatives: number of other candidate tokens, at most the vocabulary.
         mask: the tokens that a grammar allowed; None without a grammar.
         summary: statistics of the logits, if known.
     """
     known = None if summary is None else summary.sums(token_id)
+    is_enough = known and mask is None and min(alternatives + 1, len(row)) <= len(summary.values if summary else ())
+    row = row if is_enough else row.cpu()
     whole = known or softmax_stats(row, token_id=token_id)
     others = _others(row, whole, token_id, alternatives, summary) if alternatives else ()
     stats = TokenStats(token_id, _logprob(whole.logit, whole), whole.above + 1, whole.entropy, others)

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn import functional as F
 
 from workbench.engine.adapted_weights import AdaptedWeights
 from workbench.engine.adapters import Adapter
-from workbench.engine.block_structure import BlockStructure, expected_tensors, expert_prefixes
+from workbench.engine.block_structure import BlockStructure, expected_tensors
 from workbench.engine.families import structure_of
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.gguf_weights import GgufWeights, check_gguf_tensors, is_gguf
-from workbench.engine.kernels.simd import GROUP, ROWS
-from workbench.engine.matrix_packing import MatrixPacker, head_order
+from workbench.engine.kernels.simd import ROWS
+from workbench.engine.matrix_packing import MatrixPacker
+from workbench.engine.model_reading import WeightReader
 from workbench.engine.packed_models import PackedParts
-from workbench.engine.packed_weights import Block, Norm, PackedWeights
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.rotary_table import Rotary
 from workbench.engine.weights import WeightFiles, Weights
@@ -36,27 +35,41 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-def fits(config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the fused decoder serves a model, by its config and the names and shapes of its tensors."""
+def is_packable(structure: BlockStructure) -> bool:
+    """Return whether threads can share the rows of the MLP, and of experts, in whole groups."""
+    return structure.inner % ROWS == 0 and (not structure.experts or structure.hidden % ROWS == 0)
+
+
+def _folder_structure(folder: Path, config: PreTrainedConfig) -> BlockStructure | None:
+    """Return the structure of a folder's model; GGUF files have the matrices of all architectures as (out, in)."""
     structure = structure_of(config)
-    if structure is None or not _has_whole_rows(structure):
-        return False
+    return replace(structure, is_transposed=False) if structure is not None and is_gguf(folder) else structure
+
+
+def served_structure(
+    folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> BlockStructure | None:
+    """Return the structure of a folder's model, or None if only transformers' own forward computes it.
+
+    Raises:
+        ModelFormatError: it is a GGUF file, which transformers' forward does not compute; the message says why.
+    """
+    structure = _folder_structure(folder, config)
+    if not is_gguf(folder):
+        return structure if structure is not None and _has_structure(structure, shapes) else None
+    is_covered = structure is not None and is_packable(structure)
+    expected = expected_tensors(structure) if structure is not None and is_covered else None
+    check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
+    return structure
+
+
+def _has_structure(structure: BlockStructure, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether the tensors of a model, by name and shape, are exactly those of a structure."""
     expected, unused = expected_tensors(structure), structure.names.unused
     head = f"{structure.names.head}.weight"
     named = {structure.full_name(name): shape for name, shape in shapes.items() if not name.endswith(unused)}
     names = {*named, head} if structure.is_tied else set(named)
     return names == set(expected) and all(named[name] == expected[name] for name in named)
-
-
-def _has_whole_rows(structure: BlockStructure) -> bool:
-    """Return whether threads can share the rows of the MLP, and of experts, in whole groups."""
-    return structure.inner % ROWS == 0 and (not structure.experts or structure.hidden % ROWS == 0)
-
-
-def _structure(folder: Path, config: PreTrainedConfig) -> BlockStructure | None:
-    """Return the structure of a folder's model; GGUF files have the matrices of all architectures as (out, in)."""
-    structure = structure_of(config)
-    return replace(structure, is_transposed=False) if structure is not None and is_gguf(folder) else structure
 
 
 def pack(
@@ -67,19 +80,20 @@ def pack(
     *,
     adapter: Adapter | None = None,
 ) -> FusedDecoder:
-    """Return the fused decoder of a model folder that `fits`.
+    """Return the fused decoder of a model folder that it serves, as `is_served` says.
 
     Args:
         parts: parts that were packed before; all others are added to it.
         adapter: adapter that is merged into the weights before they are packed.
     """
-    structure, parts = _structure(folder, config), parts or PackedParts()
+    structure, parts = _folder_structure(folder, config), parts or PackedParts()
     assert structure is not None, "the caller has checked that it fits"
     with opened(folder, structure.full_name, adapter) as files:
-        weights = _Packer(structure, files, precision, parts).weights()
+        matrices = MatrixPacker(structure, files, precision, parts)
+        weights = WeightReader(structure, files, matrices).weights()
     return FusedDecoder(
         weights,
-        rotary=_rotary(config, structure, parts),
+        rotary=rotary_versions(config, structure, parts),
         dtype=compute_dtype(precision),
         context_length=config.max_position_embeddings,
         threads=thread_count(),
@@ -108,16 +122,13 @@ def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple
     Raises:
         ModelFormatError: it does not serve a GGUF file, which nothing else serves; the message says why.
     """
-    if not is_gguf(folder):
-        return fits(config, shapes)
-    structure = _structure(folder, config)
-    is_covered = structure is not None and _has_whole_rows(structure)
-    expected = expected_tensors(structure) if structure is not None and is_covered else None
-    check_gguf_tensors(folder, expected, is_tied=structure is not None and structure.is_tied)
-    return True
+    structure = served_structure(folder, config, shapes)
+    return structure is not None and is_packable(structure)
 
 
-def _rotary(config: PreTrainedConfig, structure: BlockStructure, parts: PackedParts) -> list[list[Rotary]]:
+def rotary_versions(
+    config: PreTrainedConfig, structure: BlockStructure, parts: PackedParts | None = None
+) -> list[list[Rotary]]:
     """Return the sets of angles, in one version or in that of short and that of long texts."""
     lengths = [None, structure.rotary_border + 1] if structure.rotary_border else [None]
     kinds, width = structure.rotary, structure.rotary_dim
@@ -168,73 +179,3 @@ def _scaled_rotary(
     options: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
     frequencies, scale = ROPE_INIT_FUNCTIONS[rope_type](config, seq_len=length, **options)
     return frequencies, scale
-
-
-class _Packer:
-    """Packer of a model's tensors in one precision."""
-
-    def __init__(self, structure: BlockStructure, files: Weights, precision: Precision, parts: PackedParts) -> None:
-        self._structure = structure
-        self._files = files
-        self._matrices = MatrixPacker(structure, files, precision, parts)
-
-    def weights(self) -> PackedWeights:
-        names = self._structure.names
-        embedding, head = self._matrices.embedding_and_head()
-        return PackedWeights(
-            structure=self._structure,
-            blocks=[self._block(f"{names.layers}.{index}") for index in range(len(self._structure.layers))],
-            embedding=embedding,
-            positions=self._matrices.positions(),
-            final_norm=self._norm(names.final_norm),
-            head=head,
-        )
-
-    def _block(self, prefix: str) -> Block:
-        names, experts = self._structure.names, expert_prefixes(self._structure)
-
-        def norm(name: str | None) -> Norm | None:
-            return self._norm(f"{prefix}.{name}") if name else None
-
-        return Block(
-            pre_attention_norm=norm(names.pre_attention_norm),
-            qkv=self._matrices.qkv(prefix),
-            qk_norm=self._qk_norm(prefix),
-            output=self._matrices.linear(f"{prefix}.{names.output}"),
-            post_attention_norm=norm(names.post_attention_norm),
-            pre_mlp_norm=norm(names.pre_mlp_norm),
-            router=self._matrices.router(f"{prefix}.{names.router}") if names.router else None,
-            gate_up=self._matrices.gate_up(prefix),
-            down=self._matrices.linear(*(f"{prefix}.{one}{names.down}" for one in experts)),
-            post_mlp_norm=norm(names.post_mlp_norm),
-        )
-
-    def _norm(self, name: str) -> Norm:
-        """Return weights in memory padded with zeros to a whole group, which the compiled step reads."""
-        weight = self._files.dense(f"{name}.weight").float() + self._structure.norm_offset
-        bias = self._files.dense(f"{name}.bias").float() if self._structure.has_norm_bias else None
-        return Norm(_padded(weight), None if bias is None else _padded(bias))
-
-    def _qk_norm(self, prefix: str) -> Norm | None:
-        structure = self._structure
-        if structure.qk_norm == "none":
-            return None
-        parts = [
-            self._head_weights(f"{prefix}.{name}", heads)
-            for name, heads in zip(structure.names.qk_norm, (structure.heads, structure.kv_heads), strict=True)
-        ]
-        weight = torch.cat(parts)  # (heads + kv_heads, head_dim)
-        if structure.is_interleaved:
-            weight = weight[:, head_order(structure)]
-        return Norm((weight + structure.norm_offset).flatten().contiguous())
-
-    def _head_weights(self, name: str, heads: int) -> Tensor:
-        """Return the norm weights of query or key heads, float32, shape (heads, head_dim)."""
-        if self._structure.qk_norm == "own_heads":
-            return torch.stack([self._files.dense(f"{name}.norms.{head}.weight") for head in range(heads)]).float()
-        weight = self._files.dense(f"{name}.weight").float()
-        return weight.view(-1, self._structure.head_dim).expand(heads, -1)
-
-
-def _padded(weight: Tensor) -> Tensor:
-    return F.pad(weight, (0, -len(weight) % GROUP))[: len(weight)]

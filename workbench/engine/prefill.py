@@ -9,6 +9,7 @@ from workbench.engine.decoders import GeneralCache
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.images import cache_keys, next_part, read_part
 from workbench.engine.logprobs import measure
+from workbench.engine.on_device.slots import DeviceCache
 
 if TYPE_CHECKING:
     from workbench.engine.decoders import Decoder
@@ -84,7 +85,7 @@ class Prefiller:
         """Set the request's cache to the longest cached prefix of ``body``, or, if that is None, to an empty one."""
         found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images))
         cache, reused = found or (self._decoder.new_cache(), 0)
-        if isinstance(cache, GeneralCache | FusedCache):
+        if isinstance(cache, GeneralCache | FusedCache | DeviceCache):
             cache.expected_length = len(generation.request.prompt_ids)
         if not generation.has_started:
             generation.reused_tokens = reused

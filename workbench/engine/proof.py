@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench.engine.decoders import CacheFeatures, GeneralDecoder
+from workbench.engine.step_errors import first_line
 from workbench.errors import UnprovenModelError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class _Trial:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
-            return str(error).strip().partition("\n")[0] or type(error).__name__
+            return first_line(error)
         distances = torch.cat(self._distances) if self._distances else torch.zeros(1)
         worst = float(distances.max() if self.is_exact else distances.median())
         return "" if worst <= self.tolerance else f"logits differ by {worst:.2g} standard deviations"
@@ -120,7 +121,7 @@ def prove(decoder: GeneralDecoder, precision: Precision, context_length: int) ->
     """
     with torch.inference_mode():
         is_exact = precision == "float32"
-        trial = _Trial(decoder, _tokens(decoder, context_length), TOLERANCE[precision], is_exact)
+        trial = _Trial(decoder, plain_tokens(decoder, context_length), TOLERANCE[precision], is_exact)
         _check_forward(trial)
         off = list(_switched_off(trial))
         if is_exact and not decoder.scaling:
@@ -244,7 +245,7 @@ def _check_generate(trial: _Trial) -> None:
             return_dict_in_generate=True,
             output_logits=True,
         )
-        logits = torch.cat(answer.logits).float()  # (generated, vocab)
+        logits = torch.cat(answer.logits).float().cpu()  # (generated, vocab)
         cache = decoder.new_cache()
         first, generated = decoder.prefill(prompt, cache), answer.sequences[0, len(prompt) : -1].tolist()
         trial.compare(torch.cat([first, *(decoder.decode([one], [cache]).logits for one in generated)]), logits)
@@ -265,7 +266,7 @@ def _embed(trial: _Trial) -> None:
         raise _Differs(f"hidden states of shape {tuple(hidden.shape)}")
 
 
-def _tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
+def plain_tokens(decoder: GeneralDecoder, context_length: int) -> list[int]:
     """Return seeded tokens of the vocabulary, without special tokens that the config names."""
     count = min(TOKENS, context_length - 1, *([decoder.scaling.border] if decoder.scaling else []))
     config = decoder.model.config

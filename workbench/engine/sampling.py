@@ -113,6 +113,11 @@ class Sampler:
         self._adjustments = [ADJUSTMENTS[stage.name](value) for stage, value in sampling.active(changes_argmax=True)]
         self._history = History(prompt_ids) if self._adjustments else None
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether `pick` reads the logits of a row with a summary and without a grammar."""
+        return self._history is not None or not self.sampling.greedy
+
     def choose(
         self, logits: Tensor, allowed: Tensor | None = None, summary: LogitsSummary | None = None
     ) -> tuple[int, float | None]:

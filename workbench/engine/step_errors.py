@@ -1,4 +1,4 @@
-"""Conversion of an error in a step of the engine to the error that its caller gets."""
+"""Conversion of an error of the engine to the error that its caller gets, and its message in one line."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def error_for_caller(error: BaseException, model_name: str) -> BaseException:
         chain.__traceback__ = None
         chain = chain.__cause__ or chain.__context__
     return error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

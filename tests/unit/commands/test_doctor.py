@@ -79,7 +79,7 @@ def test_memory_is_judged_by_what_is_free(monkeypatch: pytest.MonkeyPatch, free:
 
 
 def test_the_device_is_said_with_its_reason_and_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_on(monkeypatch, NVIDIA, frozenset({"cpu", "cuda"}))
+    stand_on(monkeypatch, NVIDIA)
     assert checks.device().message == "cuda:0: NVIDIA H200, the first CUDA device; also here: cuda:1 (NVIDIA T4)"
     monkeypatch.setenv("WORKBENCH_DEVICE", "mps")
     finding = checks.device()

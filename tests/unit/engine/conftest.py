@@ -50,16 +50,21 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return folder
 
 
-@pytest.fixture(scope="session", params=sorted(FAMILIES))
-def tiny_model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path]) -> LoadedModel:
-    """A small random model of every family in turn."""
+ON_DEVICE = "gemma3-on-device"
+
+
+@pytest.fixture(scope="session", params=[*sorted(FAMILIES), ON_DEVICE])
+def tiny_model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path], device: str) -> LoadedModel:
+    """A small random model of every family in turn, and one of them with the decoder of devices."""
     family: str = request.param
-    return load(family_folder(family), name=f"tiny-{family}")
+    if family == ON_DEVICE and device == "cpu":
+        device = "torch:cpu"
+    return load(family_folder(family.removesuffix("-on-device")), name=f"tiny-{family}", device=device)
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(family_folder: Callable[[str], Path]) -> LoadedModel:
-    return load(family_folder("llama"), name="tiny-llama")
+def tiny_llama(family_folder: Callable[[str], Path], device: str) -> LoadedModel:
+    return load(family_folder("llama"), name="tiny-llama", device=device)
 
 
 @pytest.fixture(scope="session")

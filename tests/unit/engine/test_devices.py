@@ -17,14 +17,11 @@ from tests.fakes import devices as machines
 from tests.fakes.devices import GIGABYTE, stand_on
 from workbench.devices import checked_device
 from workbench.engine import devices, memory
-from workbench.engine.devices import DeviceChoice, choose, memory_bytes, usable_devices
-from workbench.engine.loading import load
+from workbench.engine.devices import DeviceChoice, choose, memory_bytes, present_devices
 from workbench.engine.precision import Precision
 from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.errors import InsufficientMemoryError, InvalidRequestError
 from workbench.machine import memory_limit_bytes
-
-ALL = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
 def test_auto_takes_the_first_kind_that_is_there_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,9 +35,9 @@ def test_auto_takes_the_first_kind_that_is_there_and_says_why(monkeypatch: pytes
         (machines.EVERYTHING, DeviceChoice("cuda:0", "NVIDIA T4, the first CUDA device")),
         (machines.NO_DRIVER, DeviceChoice("cpu", f"torch {version} is built for CUDA 13.0, but finds no such device")),
     ):
-        stand_on(monkeypatch, machine, ALL)
+        stand_on(monkeypatch, machine)
         assert choose() == choose("auto") == choice
-        assert usable_devices()[0] == choice.device
+        assert next(iter(present_devices())) == choice.device
 
 
 def test_a_device_is_chosen_by_name_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +47,9 @@ def test_a_device_is_chosen_by_name_with_its_number(monkeypatch: pytest.MonkeyPa
         (machines.APPLE, "mps", "mps", "Apple's GPU, "),
         (machines.INTEL, "xpu", "xpu", "Intel Arc B580, "),
         (machines.NVIDIA, "cpu", "cpu", ""),
+        (machines.LAPTOP, "torch:cpu", "torch:cpu", ""),
     ):
-        stand_on(monkeypatch, machine, ALL)
+        stand_on(monkeypatch, machine)
         assert choose(name) == DeviceChoice(device, f"{title}chosen by name")
 
 
@@ -66,47 +64,32 @@ def test_a_device_that_is_not_there_is_refused_with_what_is_there(monkeypatch: p
         (machines.APPLE, "cuda:0", "auto, mps or cpu on this machine"),
         (machines.INTEL, "mps", "auto, xpu or cpu on this machine"),
     ):
-        stand_on(monkeypatch, machine, ALL)
+        stand_on(monkeypatch, machine)
         with pytest.raises(InvalidRequestError, match=re.escape(words)) as refused:
             choose(name, "metadata.device")
         assert (refused.value.field, refused.value.given) == ("metadata.device", name)
 
 
-def test_a_device_without_a_decoder_is_left_alone_by_auto_and_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for machine, device in ((machines.NVIDIA, "cuda:0"), (machines.APPLE, "mps"), (machines.INTEL, "xpu")):
-        stand_on(monkeypatch, machine, frozenset({"cpu"}))
-        title = devices.present_devices()[device]
-        assert choose() == DeviceChoice("cpu", f"models are not computed on {device} ({title}) yet")
-        assert usable_devices() == ["cpu"]
-        kind = device.partition(":")[0]
-        with pytest.raises(InvalidRequestError, match=f"auto or cpu .*not computed on {kind} devices yet"):
-            choose(kind)
-        with pytest.raises(InvalidRequestError, match=f"device must be cpu: .*{device}"):
-            load(tmp_path, device=device)  # before it looks for files
-
-
 @settings(max_examples=budget(100), deadline=None)
 @given(st.text(max_size=9) | st.from_regex(r"(auto|cpu|cuda|mps|xpu)(:?-?\d{0,4})\n?") | st.none() | st.integers())
 def test_only_names_that_torch_has_are_accepted(name: object) -> None:
-    known = name in {"auto", "cpu", "cuda", "cuda:0", "cuda:7", "mps", "xpu"}
+    known = name in {"auto", "cpu", "cuda", "cuda:0", "cuda:7", "mps", "xpu", "torch:cpu"}
     try:
         checked_device(name, "device")
     except InvalidRequestError:
         assert not known
     else:
-        assert name == "auto" or str(torch.device(str(name))) == re.sub(":0+(?=.)", ":", str(name))
+        assert name in {"auto", "torch:cpu"} or str(torch.device(str(name))) == re.sub(":0+(?=.)", ":", str(name))
 
 
 def test_the_memory_guard_counts_the_memory_of_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stand_on(monkeypatch, machines.NVIDIA, ALL)
+    stand_on(monkeypatch, machines.NVIDIA)
     assert memory_bytes("cuda:1") == (21 * GIGABYTE, 24 * GIGABYTE)  # free, and reserved without being used
     assert memory_bytes("cpu")[1] == memory_limit_bytes()
-    stand_on(monkeypatch, machines.INTEL, ALL)
+    stand_on(monkeypatch, machines.INTEL)
     assert memory_bytes("xpu") == (21 * GIGABYTE, 24 * GIGABYTE)
     monkeypatch.setattr(devices, "memory_available_bytes", lambda: 9 * GIGABYTE)
-    stand_on(monkeypatch, machines.APPLE, ALL)
+    stand_on(monkeypatch, machines.APPLE)
     assert memory_bytes("mps") == (9 * GIGABYTE, 24 * GIGABYTE)  # which is also the machine's
 
     shapes = {"embed.weight": (1000, 1000), "norm.weight": (1000,)}

@@ -11,6 +11,7 @@ import torch
 
 from tests.fakes.listening import Heard, generate, submit
 from tests.fakes.models import FakeCache, FakeDecoder, Gate
+from tests.rounding import rounding
 from workbench.engine.kv_cache import SHORTEST_REUSE, PrefixCache, common_prefix
 from workbench.engine.loading import LoadedModel
 from workbench.engine.prefill import PREFILL_CHUNK
@@ -272,7 +273,7 @@ def test_two_hundred_interleaved_requests_are_as_if_each_were_alone(
     reused = 0
     for request, heard in zip(requests, running, strict=True):
         # Parts of up to 40 tokens are added up in another order than longer ones.
-        check_same(heard.wait(), generate(engine, request), tolerance=2e-5)
+        check_same(heard.wait(), generate(engine, request), tolerance=2 * rounding(tiny_llama))
         reused += heard.started.reused_tokens
     assert reused > 1000
     assert warm.prefix_cache.nbytes <= warm.prefix_cache.budget_bytes

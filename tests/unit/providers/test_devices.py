@@ -23,7 +23,6 @@ from workbench.records import ModelCard
 
 Make = Callable[..., TransformersProvider]
 Folders = dict[str, Path]
-ALL = frozenset({"cpu", "cuda", "mps", "xpu"})
 PROOF = DeviceProof("cuda:1", "bfloat16", 2e-6, True, 310.0, 90.0, ("told",))
 
 
@@ -43,7 +42,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_a_device_of_the_config_or_of_the_registration_is_loaded_for_and_shown(
     provider_of: Make, tiny_folders: Folders, monkeypatch: pytest.MonkeyPatch, loads: list[str]
 ) -> None:
-    stand_on(monkeypatch, machines.NVIDIA, ALL)
+    stand_on(monkeypatch, machines.NVIDIA)
     provider = provider_of(tiny_folders["llama"], tiny_folders["bert"], device="cuda:1")
     assert provider.devices() == ["cuda:0", "cuda:1", "cpu"]
     card = provider.card("tiny-llama")
@@ -74,9 +73,9 @@ async def test_a_device_that_cannot_be_used_is_refused_before_anything_is_read(
     for machine, device, words in (
         (machines.LAPTOP, "cuda", "auto or cpu on this machine"),
         (machines.NVIDIA, "cuda:2", "auto, cuda:0, cuda:1 or cpu"),
-        (machines.NVIDIA, "tpu", r"auto, cpu, cuda, cuda:N with the number of a device, mps or xpu"),
+        (machines.NVIDIA, "tpu", r"auto, cpu, cuda, cuda:N with the number of a device, mps, xpu or torch:cpu"),
     ):
-        stand_on(monkeypatch, machine, ALL)
+        stand_on(monkeypatch, machine)
         with pytest.raises(ConfigError, match=rf"'local': (config\.)?device must be {words}"):
             provider_of(device=device)
         provider = provider_of()
@@ -91,7 +90,7 @@ async def test_a_device_that_cannot_be_used_is_refused_before_anything_is_read(
     sentences = ModelDef(identifier="b", llama_model=str(tiny_folders["bert"]), metadata={"device": "cuda"})
     with pytest.raises(InvalidRequestError, match=r"metadata\.device must be cpu for a sentence model"):
         await provider.register_model(sentences)
-    stand_on(monkeypatch, replace(machines.NVIDIA, total_bytes=2**20), ALL)
+    stand_on(monkeypatch, replace(machines.NVIDIA, total_bytes=2**20))
     with pytest.raises(InsufficientMemoryError, match=r"of the 1 MiB of cuda:0; choose the device cpu"):
         await provider.register_model(ModelDef(identifier="m", llama_model=str(tiny_folders["llama"])))
 
@@ -99,7 +98,7 @@ async def test_a_device_that_cannot_be_used_is_refused_before_anything_is_read(
 def test_a_session_registers_for_a_device_and_lists_those_of_a_provider(
     tiny_folders: Folders, monkeypatch: pytest.MonkeyPatch, loads: list[str]
 ) -> None:
-    stand_on(monkeypatch, machines.APPLE, ALL)
+    stand_on(monkeypatch, machines.APPLE)
     providers: list[dict[str, Any]] = [
         {"provider_id": "a", "provider_type": "inline::transformers", "config": {}},
         {"provider_id": "b", "provider_type": "inline::echo", "config": {}},
@@ -112,7 +111,7 @@ def test_a_session_registers_for_a_device_and_lists_those_of_a_provider(
         assert bench.load("mine").device == "mps"
         with pytest.raises(InvalidRequestError, match=r"metadata\.device must be left out: inline::echo"):
             bench.register_model("parrot", "echo", provider_id="b", device="cpu")
-    stand_on(monkeypatch, machines.LAPTOP, ALL)  # the registration stays, and says what it lacks
+    stand_on(monkeypatch, machines.LAPTOP)  # the registration stays, and says what it lacks
     with (
         pytest.warns(UserWarning, match=r"metadata\.device must be auto or cpu on this machine"),
         Workbench({"providers": {"inference": providers}}) as bench,

@@ -74,6 +74,8 @@ def _adapter(folders: ModelFolders) -> Adapter | None:
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
     """Return the facts of a model that need neither loading nor fetching it."""
     precision, choice = config.precision_of(model), choose(config.device_of(model))
+    if choice.device != CPU and precision != "float32":
+        precision = "bf16"  # which devices compute in
     facts = {"precision": precision} | _facts(model.llama_model, precision, choice.device)
     if facts.get("kind") == "embedding":
         choice = DeviceChoice(CPU, "sentence models are computed on the CPU")

@@ -52,7 +52,8 @@ class TransformersConfig(ProviderConfig):
     """Precision of the catalog's models; None uses `quantization`."""
     device: str = Field(default="auto", json_schema_extra={"pattern": DEVICE_PATTERN})
     """Device of the models that generate: `auto`, `cpu`, `cuda`, `cuda:N`, `mps` or `xpu`. `auto` takes the first of
-    cuda, mps, xpu and cpu that is there and has a decoder; for now, only the CPU has one."""
+    cuda, mps, xpu and cpu that is there. `torch:cpu` is the CPU that computes as a device does, the reference for
+    devices."""
     max_active: int = Field(default=16, ge=1, le=256)
     """Most requests of one model that decode together; more wait their turn."""
     prefix_cache_mb: int = Field(default=PREFIX_CACHE_BYTES // 2**20, ge=0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Constraint
-from workbench.engine.devices import choose, usable_devices
+from workbench.engine.devices import choose, present_devices
 from workbench.errors import ConfigError, InvalidRequestError
 from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.texts import valid_unicode
@@ -117,7 +117,7 @@ class TransformersProvider(InferenceProvider):
         return replace(self.capabilities, embeddings="embeddings" not in switched_off)
 
     def devices(self) -> list[str]:
-        return usable_devices()
+        return list(present_devices())
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Grammars
+from workbench.engine.decoders import GeneralDecoder
 from workbench.engine.devices import choose
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.model_folder import is_sentence_model
@@ -65,6 +66,7 @@ class CausalModel:
             device=model.device,
             device_proof=model.device_proof,
             **proof_facts(model.proof, card),
+            **_device_facts(model),
             **self._prompt_facts(),
         )
 
@@ -213,6 +215,16 @@ class ServedModels:
             return PromptEncoder(model.tokenizer, model.name, model.context_length)
         sources = self._config.image_sources
         return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
+
+
+def _device_facts(model: LoadedModel) -> dict[str, Any]:
+    """Return the fields of a card that are not those of the CPU's decoders if a device computes the model."""
+    if model.device_proof is None:
+        return {}
+    return {
+        "precision": model.precision,
+        "decoder": "general" if isinstance(model.decoder, GeneralDecoder) else "device",
+    }
 
 
 def _show_compilation() -> None:

@@ -98,6 +98,13 @@ export function cardRows(card) {
   return rows.flatMap(([term, value]) => (value === null ? [] : [{ term, value }]));
 }
 
+/** @type {Record<string, string>} */
+const DECODERS = {
+  fused: "compiled for this CPU",
+  device: "torch's kernels on its device",
+  general: "transformers' own forward pass",
+};
+
 /** @param {Card} card */
 function adapterInWords({ adapter, adapter_rank, adapted_layers }) {
   if (!adapter) return null;
@@ -108,7 +115,7 @@ function adapterInWords({ adapter, adapter_rank, adapted_layers }) {
 /** @param {Card} card */
 function decoderInWords({ decoder }) {
   if (!decoder) return null;
-  return decoder === "fused" ? "compiled for this CPU" : "transformers' own forward pass";
+  return DECODERS[decoder] ?? DECODERS.general;
 }
 
 /** @param {DeviceProof} proof */

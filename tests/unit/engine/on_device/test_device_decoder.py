@@ -1,0 +1,283 @@
+"""The decoder of devices computes what transformers' own forward computes, in whatever slots and batches it does."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from tests.budget import budget
+from tests.fakes.listening import generate, submit
+from tests.tiny_models import bpe_tokenizer, save_config
+from tests.tiny_structures import FUSED, LONG_ROPE, VOCAB, Llama, shaped
+from workbench.engine.kernels.row_reductions import SUMMARIZED, softmax_stats, top_k_values
+from workbench.engine.loading import load
+from workbench.engine.on_device import step
+from workbench.engine.on_device.decoder import DeviceDecoder
+from workbench.engine.on_device.slots import LEAST_SPAN, DeviceCache
+from workbench.engine.on_device.summaries import read_summaries, summarize
+from workbench.engine.requests import GenerationRequest
+from workbench.engine.scheduler import Engine
+
+TOLERANCE = 1e-5
+"""Of the largest logit, as for the fused step."""
+
+DIVERSE = ("gemma2", "gpt2", "stablelm-parallel", "olmo2", "qwen3-moe", "cohere2", "granite", "gpt-neox")
+"""Structures that differ most from each other; WORKBENCH_FULL_LAWS=1 tries all."""
+FULL = bool(os.environ.get("WORKBENCH_FULL_LAWS"))
+CASES = tuple(FUSED) if FULL else DIVERSE
+
+FolderOf = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
+    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
+
+    @cache
+    def folder(case: str) -> Path:
+        return save_config(root / case, FUSED[case](), tokenizer, seed=len(case), vectors=0.3)
+
+    return folder
+
+
+def on_a_device(name: str) -> str:
+    """The device of ``--device``, or the reference for devices."""
+    return "torch:cpu" if name == "cpu" else name
+
+
+def on_device(folder: Path, device: str) -> DeviceDecoder:
+    decoder = load(folder, device=on_a_device(device)).decoder
+    assert isinstance(decoder, DeviceDecoder)
+    return decoder
+
+
+@cache
+def oracle(folder: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def exact(folder: Path, token_ids: list[int]) -> Tensor:
+    """The logits of every position by one forward pass of transformers."""
+    with torch.inference_mode():
+        logits: Tensor = oracle(folder)(torch.tensor([token_ids]), use_cache=False).logits[0]
+    return logits
+
+
+def some_ids(count: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(VOCAB) for _ in range(count)]
+
+
+def check_equal(found: Tensor, expected: Tensor) -> None:
+    assert found.dtype == torch.float32
+    assert found.shape == expected.shape
+    assert float((found.cpu() - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_those_of_transformers_in_parts_and_steps(folder_of: FolderOf, case: str, device: str) -> None:
+    decoder, token_ids = on_device(folder_of(case), device), some_ids(300)
+    expected = exact(folder_of(case), token_ids)
+    assert float(expected.abs().max()) > 1, "a model that says nothing proves nothing"
+    check_equal(decoder.prefill(token_ids, decoder.new_cache(), every_position=True), expected)
+    check_equal(decoder.prefill(token_ids, decoder.new_cache()), expected[-1:])
+    parts, done = decoder.new_cache(), 0
+    for size in (1, 2, 40, 7, 90):
+        check_equal(
+            decoder.prefill(token_ids[done : done + size], parts, every_position=True), expected[done : done + size]
+        )
+        done += size
+    single = parts.fork(LEAST_SPAN // 2)
+    decoder.read(token_ids[LEAST_SPAN // 2 : LEAST_SPAN - 4], single)
+    for at in range(LEAST_SPAN - 4, LEAST_SPAN + 4):  # where the slots grow
+        check_equal(decoder.decode([token_ids[at]], [single]).logits, expected[at : at + 1])
+    hidden = decoder.embed(token_ids)
+    with torch.inference_mode():
+        states = oracle(folder_of(case)).base_model(torch.tensor([token_ids]), use_cache=False).last_hidden_state[0]
+    check_equal(hidden, states)
+
+
+@dataclass
+class Sequence:
+    """A text with its cache, of which `expected` knows all logits."""
+
+    token_ids: list[int]
+    cache: DeviceCache
+    expected: Tensor
+
+
+class Texts:
+    """Sequences of one decoder in any order of operations, each compared with a forward pass over its whole text."""
+
+    def __init__(self, decoder: DeviceDecoder, folder: Path, seed: int) -> None:
+        self.decoder, self.folder, self.rng = decoder, folder, random.Random(seed)
+        self.texts: list[Sequence] = []
+
+    def begin(self) -> None:
+        token_ids = some_ids(60, self.rng.randrange(10**6))
+        self.texts.append(Sequence(token_ids, self.decoder.new_cache(), exact(self.folder, token_ids)))
+        self._append(self.texts[-1], self.rng.randrange(1, 20))
+
+    def fork(self) -> None:
+        trunk = self.rng.choice(self.texts)
+        length = self.rng.randrange(1, trunk.cache.length + 1)
+        token_ids = [*trunk.token_ids[:length], *some_ids(60 - length, self.rng.randrange(10**6))]
+        self.texts.append(Sequence(token_ids, trunk.cache.fork(length), exact(self.folder, token_ids)))
+
+    def append(self) -> None:
+        if unfinished := self._unfinished():
+            text = self.rng.choice(unfinished)
+            self._append(text, self.rng.randrange(1, 61 - text.cache.length))
+
+    def drop(self) -> None:
+        if len(self.texts) > 1:
+            self.texts.pop(self.rng.randrange(len(self.texts)))
+
+    def decode(self) -> None:
+        unfinished = self._unfinished()
+        most = min(len(unfinished), self.decoder.rows_per_step)
+        if not most:
+            return
+        rows = self.rng.sample(unfinished, self.rng.randrange(1, most + 1))
+        at = [row.cache.length for row in rows]
+        found = self.decoder.decode([row.token_ids[row.cache.length] for row in rows], [row.cache for row in rows])
+        for index, (row, place) in enumerate(zip(rows, at, strict=True)):
+            check_equal(found.logits[index], row.expected[place])
+            summary = found.summaries[index]
+            assert summary is not None
+            assert summary.token_ids[0] == int(found.logits[index].argmax())
+
+    def _append(self, text: Sequence, count: int) -> None:
+        done = text.cache.length
+        found = self.decoder.prefill(text.token_ids[done : done + count], text.cache, every_position=True)
+        check_equal(found, text.expected[done : done + count])
+
+    def _unfinished(self) -> list[Sequence]:
+        return [text for text in self.texts if text.cache.length < 60]
+
+
+def test_sequences_that_come_and_go_in_any_order_are_each_as_if_alone(folder_of: FolderOf, device: str) -> None:
+    case = "gemma2"
+    decoder = on_device(folder_of(case), device)
+    for seed in range(budget(3)):
+        texts = Texts(decoder, folder_of(case), seed)
+        texts.begin()
+        operations = [texts.begin, texts.begin, texts.fork, texts.append, texts.drop, *[texts.decode] * 6]
+        for _ in range(30):
+            texts.rng.choice(operations)()
+
+
+def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: str) -> None:
+    decoder = on_device(folder_of("gemma2"), device)
+    decoder._pool._budget_bytes = 2 * LEAST_SPAN * decoder._pool.token_bytes
+    assert decoder.rows_per_step == 2
+    texts = Texts(decoder, folder_of("gemma2"), 1)
+    for _ in range(5):
+        texts.begin()
+    for _ in range(20):
+        texts.decode()
+
+
+def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(folder_of: FolderOf, device: str) -> None:
+    folder = folder_of("granite")
+    model = load(folder, device=on_a_device(device))
+    engine = Engine(model, prefix_cache_bytes=0)
+    try:
+        requests = [
+            GenerationRequest(prompt_ids=tuple(some_ids(1 + 3 * seed, seed)), max_tokens=24, stop_ids=frozenset())
+            for seed in range(16)
+        ]
+        together = [submit(engine, request)[1] for request in requests]
+        for request, heard in zip(requests, together, strict=True):
+            assert heard.wait().ids == generate(engine, request).ids
+            chosen = exact(folder, [*request.prompt_ids, *heard.ids]).argmax(-1)
+            assert heard.ids == chosen[len(request.prompt_ids) - 1 : -1].tolist()
+    finally:
+        engine.close()
+
+
+def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path, device: str) -> None:
+    config = shaped(Llama, rope_parameters=LONG_ROPE | {"original_max_position_embeddings": 24})
+    folder = save_config(tmp_path, config, bpe_tokenizer(VOCAB), vectors=0.3)
+    decoder, texts = on_device(folder, device), [some_ids(count, count) for count in (10, 24, 25, 60)]
+    caches = [decoder.new_cache() for _ in texts]
+    for text, one in zip(texts, caches, strict=True):
+        decoder.prefill(text[:-1], one)
+    together = decoder.decode([text[-1] for text in texts], caches).logits
+    for row, text in enumerate(texts):
+        check_equal(together[row : row + 1], exact(folder, text)[-1:])
+
+
+class RecordedStep:
+    """A step recorded once and replayed with other inputs, as a CUDA graph is: a recorder that runs on the CPU."""
+
+    recordings = 0
+
+    def __init__(self, recorded: Any, inputs: Tensor, span: int) -> None:
+        type(self).recordings += 1
+        self._replay = make_fx(lambda given: recorded.compute(given, span))(inputs)
+
+    def replay(self, inputs: Tensor) -> Any:
+        return self._replay(inputs)
+
+
+def test_a_recorded_step_replays_with_other_inputs(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "_Graph", RecordedStep)
+    for case in ("gemma2", "gpt2", "qwen3-moe") if FULL else ("qwen3-moe",):  # recording takes seconds
+        decoder = on_device(folder_of(case), "torch:cpu")
+        decoder._step._captures = True
+        RecordedStep.recordings = 0
+        texts = Texts(decoder, folder_of(case), 7)
+        for _ in range(2):
+            texts.begin()
+        for _ in range(12):
+            texts.decode()
+        assert 2 <= RecordedStep.recordings <= 3, "one for each batch size, and again where the slots have moved"
+
+
+def test_summaries_are_those_of_the_cpus_kernels() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(12, 500) * torch.linspace(0.1, 30, 12).unsqueeze(1)
+    rows[3] = rows[3].round()  # ties
+    rows[4, 10:] = -torch.inf
+    rows[5] = 1.0
+    rows[6, 7] = torch.nan
+    for width in (500, 20, 1):
+        part = rows[:, :width].contiguous()
+        for row, summary in zip(part, read_summaries(summarize(part)), strict=True):
+            if summary is None:
+                assert bool(row.isnan().any()) or int((row == row.max()).sum()) > SUMMARIZED
+                continue
+            values, token_ids = top_k_values(row, len(summary.values))
+            assert (summary.values, summary.token_ids) == (values.tolist(), token_ids.tolist())
+            expected = softmax_stats(row, token_id=summary.token_ids[-1])
+            found = summary.sums(summary.token_ids[-1])
+            assert found is not None
+            assert (found.logit, found.above, found.top) == (expected.logit, expected.above, expected.top)
+            assert math.isclose(found.log_total, expected.log_total, rel_tol=1e-5, abs_tol=1e-5)
+            assert math.isclose(found.entropy, expected.entropy, rel_tol=1e-4, abs_tol=1e-5)
+
+
+def test_ids_and_positions_outside_the_embeddings_are_refused_before_the_device_sees_them(
+    folder_of: FolderOf, device: str
+) -> None:
+    decoder = on_device(folder_of("gpt2"), device)
+    cache_ = decoder.new_cache()
+    for outside in (-1, VOCAB):
+        with pytest.raises(IndexError, match="token ids must be from 0 to 383"):
+            decoder.decode([outside], [cache_])
+    with pytest.raises(IndexError, match="positions must be below 512"):
+        decoder.prefill([0] * 513, cache_)
+    check_equal(decoder.prefill([5], decoder.new_cache()), exact(folder_of("gpt2"), [5]))

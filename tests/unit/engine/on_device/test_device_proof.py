@@ -1,0 +1,106 @@
+"""A device proves itself at load: its numbers are kept, a wrong one is refused, a slow one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.fakes.listening import generate
+from tests.tiny_models import bpe_tokenizer, save_config
+from tests.tiny_structures import FUSED, GENERAL, VOCAB
+from workbench.engine.decoders import GeneralDecoder
+from workbench.engine.loading import load
+from workbench.engine.on_device.decoder import DeviceDecoder
+from workbench.engine.on_device.forward import Forward
+from workbench.engine.on_device.proof import TOLERANCE, compared
+from workbench.engine.on_device.targets import target_of
+from workbench.engine.requests import GenerationRequest
+from workbench.engine.scheduler import Engine
+from workbench.errors import InsufficientMemoryError, InvalidRequestError, UnprovenModelError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_config(tmp_path_factory.mktemp("proof") / "model", FUSED["gemma3"](), bpe_tokenizer(VOCAB), vectors=0.3)
+
+
+def test_the_proof_has_the_divergence_and_both_speeds(folder: Path) -> None:
+    for precision, dtype, bound in (
+        ("float32", "float32", 1e-9),
+        ("bf16", "bfloat16", 0.05),
+        ("int4", "bfloat16", 0.05),
+    ):
+        model = load(folder, precision=precision, device="torch:cpu")  # type: ignore[arg-type]
+        proof = model.device_proof
+        assert proof is not None
+        assert (proof.device, proof.dtype, proof.argmax_equal, proof.told) == ("cpu", dtype, True, ())
+        assert 0 <= proof.kl < bound
+        assert (proof.kl > 1e-9) == (dtype == "bfloat16"), "16 bits round"
+        assert min(proof.tokens_per_second, proof.cpu_tokens_per_second) > 0
+        assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.05)
+        assert model.precision == ("float32" if precision == "float32" else "bf16"), "what the weights are held in"
+
+
+def test_a_device_that_computes_something_else_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Forward.logits
+
+    def wrong(forward: Forward, hidden: torch.Tensor) -> torch.Tensor:
+        logits = head(forward, hidden)
+        return logits if hidden.dim() == 2 and len(hidden) > 18 else logits.roll(1, -1)  # of the device alone
+
+    monkeypatch.setattr(Forward, "logits", wrong)
+    with pytest.raises(UnprovenModelError, match=r"cpu computes other logits in float32 .* rounding explains 0\.001"):
+        load(folder, device="torch:cpu")
+
+
+def test_verdicts_follow_from_the_numbers() -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(32, 100)
+    for dtype, tolerance in TOLERANCE.items():
+        near, far = (expected + scale * tolerance * torch.randn(32, 100) for scale in (0.5, 3))
+        slow = compared(torch.device("cuda"), dtype, near, expected, 5.0, 10.0)
+        assert slow.told == ("cuda decodes 5 tokens/s, the CPU 10; choose device cpu",)
+        assert not compared(torch.device("cuda"), dtype, near, expected, 20.0, 10.0).told
+        with pytest.raises(UnprovenModelError, match="choose another device"):
+            compared(torch.device("cuda"), dtype, far, expected, 20.0, 10.0)
+        with pytest.raises(UnprovenModelError):
+            compared(torch.device("cuda"), dtype, near * torch.nan, expected, 20.0, 10.0)
+
+
+def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_path: Path) -> None:
+    folder = save_config(tmp_path / "other", GENERAL["other-activation"](), bpe_tokenizer(VOCAB), vectors=0.3)
+    moved, plain = load(folder, device="torch:cpu"), load(folder)
+    assert isinstance(moved.decoder, GeneralDecoder)
+    assert moved.device_proof is not None
+    assert moved.device_proof.kl < 1e-9
+    request, heard = GenerationRequest(prompt_ids=(5, 6, 7), max_tokens=12, stop_ids=frozenset()), []
+    for model in (moved, plain):
+        engine = Engine(model)
+        heard.append(generate(engine, request).ids)
+        engine.close()
+    assert heard[0] == heard[1]
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "meta", "CPU", "cpu:0"])
+def test_a_device_that_torch_does_not_have_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"device must be cpu, torch:cpu, cuda, mps, xpu"):
+        target_of(name)
+
+
+def test_a_device_that_is_not_there_is_refused_with_their_number() -> None:
+    kinds = {kind: torch.get_device_module(kind).is_available() for kind in ("cuda", "mps", "xpu")}
+    for kind, is_there in kinds.items():
+        name = f"{kind}:99" if is_there else kind
+        with pytest.raises(InvalidRequestError, match=rf"torch finds \d+ {kind} device"):
+            target_of(name)
+
+
+def test_too_little_memory_of_a_device_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(DeviceDecoder, "prefill", full)
+    with pytest.raises(InsufficientMemoryError, match=r"memory of cpu in float32: out of memory.*another device"):
+        load(folder, device="torch:cpu")

@@ -1,0 +1,184 @@
+"""The forward pass of a decoder-only transformer in torch, on any device.
+
+The hidden states, norms, rotary positions and ratings of experts are float32; products, keys and values have the dtype
+of the weights. In float32 the results are those of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.engine.block_structure import LayerStructure
+from workbench.engine.model_weights import Norm
+from workbench.engine.on_device.attention import Span, attend, masks, store
+from workbench.engine.on_device.dense import DenseBlock, DenseMatrix, DenseWeights
+from workbench.engine.on_device.experts import mix_experts
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines of the new tokens, float32, shape (sequences, tokens, sets of angles, rotary_dim) each."""
+
+
+def _relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "relu2": _relu2,
+}
+"""Activation functions of MLPs, by their names in `BlockStructure`."""
+
+
+class Forward:
+    """The blocks of a model, and the embedding and head around them.
+
+    Args:
+        weights: all on one device; a block may be read from the files when it is indexed.
+    """
+
+    def __init__(self, weights: DenseWeights) -> None:
+        self.structure = structure = weights.structure
+        self._weights = weights
+        self._activate = ACTIVATIONS[structure.activation]
+        self._product = _float32_product(weights.head.weight)
+
+    @property
+    def device(self) -> torch.device:
+        return self._weights.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, keys and values."""
+        return self._weights.embedding.weight.dtype
+
+    def hidden_states(self, token_ids: Tensor, angles: Angles, span: Span) -> Tensor:
+        """Append tokens to sequences; return hidden states after the final norm, float32 (sequences, tokens, hidden).
+
+        Args:
+            token_ids: int64, shape (sequences, tokens).
+        """
+        hidden, structure = self._embed(token_ids, span.positions), self.structure
+        allowed = masks(structure, span)
+        for index, layer in enumerate(structure.layers):
+            block, mask = self._weights.blocks[index], allowed[layer.window, layer.chunk]
+            hidden = self._run_block(block, layer, hidden, angles, span, span.kv[index], mask)
+        return self._norm(hidden, self._weights.final_norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits of normed hidden states, shape (..., hidden) to (..., vocab)."""
+        structure = self.structure
+        logits = self._product(hidden, self._weights.head)
+        if structure.logit_scale != 1.0:
+            logits = logits * structure.logit_scale
+        return torch.tanh(logits / structure.logit_cap) * structure.logit_cap if structure.logit_cap else logits
+
+    def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+        structure = self.structure
+        hidden = F.embedding(token_ids, self._weights.embedding.weight).float()
+        if structure.embedding_scale != 1.0:
+            hidden = hidden * structure.embedding_scale
+        learned = self._weights.positions
+        return hidden if learned is None else hidden + F.embedding(positions, learned.weight).float()
+
+    def _run_block(
+        self, block: DenseBlock, layer: LayerStructure, hidden: Tensor, angles: Angles, span: Span, kv: Tensor,
+        mask: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Return the hidden states after one block, as `BlockStructure` describes it."""
+        structure, scale = self.structure, self.structure.residual_scale
+        queries = self._heads(block, layer, self._norm(hidden, block.pre_attention_norm), angles, span.positions, kv)
+        update = block.output(attend(structure, layer, kv, queries, mask)).float()
+        attended = hidden + scale * self._norm(update, block.post_attention_norm)
+        source = hidden if structure.is_parallel else attended
+        update = self._mlp(block, self._norm(source, block.pre_mlp_norm))
+        return attended + scale * self._norm(update, block.post_mlp_norm)
+
+    def _heads(
+        self, block: DenseBlock, layer: LayerStructure, normed: Tensor, angles: Angles, positions: Tensor, kv: Tensor
+    ) -> Tensor:
+        """Store keys and values of the new tokens; return their queries, shape (sequences, tokens, heads, head_dim)."""
+        structure, heads = self.structure, self.structure.heads
+        qkv: Tensor = block.qkv[0](normed).unflatten(
+            -1, (-1, structure.head_dim)
+        )  # (sequences, tokens, all heads, dim)
+        rotated = qkv[..., : heads + structure.kv_heads, :].float()
+        if block.qk_norm is not None:
+            rotated = self._qk_norm(rotated, block.qk_norm)
+        if layer.rotary is not None:
+            rotated = _rotate(rotated, angles[0][..., layer.rotary, :], angles[1][..., layer.rotary, :])
+        store(kv, rotated[..., heads:, :], qkv[..., heads + structure.kv_heads :, :], positions)
+        return rotated[..., :heads, :]
+
+    def _qk_norm(self, x: Tensor, norm: Norm) -> Tensor:
+        """Return normed queries and keys, shape (..., heads + kv_heads, head_dim)."""
+        structure = self.structure
+        weight = norm.weight.view(-1, structure.head_dim)
+        if structure.qk_norm != "projection":
+            return self._plain_norm(x, x.shape[-1:]) * weight
+        parts = (part.flatten(-2) for part in x.split((structure.heads, structure.kv_heads), -2))
+        normed = torch.cat([self._plain_norm(part, part.shape[-1:]) for part in parts], -1)
+        heads: Tensor = normed.unflatten(-1, (-1, structure.head_dim))
+        return heads * weight
+
+    def _plain_norm(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return the norm of the last dimension without weights."""
+        if self.structure.norm == "layer":
+            return F.layer_norm(x, shape, eps=self.structure.norm_eps)
+        return F.rms_norm(x, shape, eps=self.structure.norm_eps)
+
+    def _norm(self, x: Tensor, norm: Norm | None) -> Tensor:
+        if norm is None:
+            return x
+        if self.structure.norm == "layer":
+            return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, self.structure.norm_eps)
+        return F.rms_norm(x, x.shape[-1:], norm.weight, self.structure.norm_eps)
+
+    def _mlp(self, block: DenseBlock, normed: Tensor) -> Tensor:
+        structure = self.structure
+        if block.router is not None:
+            return mix_experts(structure, block, normed, self._activate)
+        gate_up = block.gate_up[0](normed)
+        if structure.is_gated:
+            gate, up = gate_up.chunk(2, -1)
+            return block.down(self._activate(gate) * up).float()
+        return block.down(self._activate(gate_up)).float()
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return heads, shape (sequences, tokens, heads, head_dim), with their first components rotated in two halves."""
+    width = cos.shape[-1]
+    rotated, rest = x[..., :width], x[..., width:]
+    left, right = rotated.chunk(2, -1)
+    turned = rotated * cos.unsqueeze(2) + torch.cat((-right, left), -1) * sin.unsqueeze(2)
+    return torch.cat((turned, rest), -1) if rest.shape[-1] else turned
+
+
+def _float32_product(weight: Tensor) -> Callable[[Tensor, DenseMatrix], Tensor]:
+    """Return the product that gives float32 logits: without rounding them to the weights' dtype where that is possible.
+
+    Only CUDA multiplies lower precisions into float32, and not in every build.
+    """
+    if weight.dtype == torch.float32 or weight.device.type != "cuda":
+        return lambda x, matrix: matrix(x).float()
+    try:
+        torch.mm(weight[:1], weight[:1].T, out_dtype=torch.float32)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return lambda x, matrix: matrix(x).float()
+    return _exact_product
+
+
+def _exact_product(x: Tensor, matrix: DenseMatrix) -> Tensor:
+    rows = x.flatten(0, -2).to(matrix.weight.dtype)
+    product = torch.mm(rows, matrix.weight.T, out_dtype=torch.float32).view(*x.shape[:-1], -1)
+    return product if matrix.bias is None else product + matrix.bias.float()

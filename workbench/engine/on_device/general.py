@@ -1,0 +1,27 @@
+"""Models that only transformers' own forward computes, moved to a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.devices import DeviceProof
+from workbench.engine.on_device.proof import compared, decode_speed
+from workbench.engine.proof import plain_tokens
+
+if TYPE_CHECKING:
+    from workbench.engine.decoders import GeneralDecoder
+
+
+@torch.inference_mode()
+def moved(decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device, context_length: int) -> DeviceProof:
+    """Move a decoder's model, in float32 on the CPU, to a device, and compare its logits there with those from before.
+
+    Raises:
+        UnprovenModelError: the device computes something else.
+    """
+    token_ids = plain_tokens(decoder, context_length)
+    expected, cpu_speed = decoder.full_logits(token_ids), decode_speed(decoder)
+    decoder.model.to(device=device, dtype=dtype)
+    return compared(device, dtype, decoder.full_logits(token_ids), expected, decode_speed(decoder), cpu_speed)

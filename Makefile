@@ -49,7 +49,6 @@ test: $(STAMPS)/test $(STAMPS)/compiled chromium models lint test-js ## set up, 
 	@$(PYTEST) --nbval tests notebooks $(ARGS)
 
 check: export FEWER_INPUTS := 1
-check: WORKERS := 2
 check: $(STAMPS)/test $(STAMPS)/node ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
 	@$(MAKE) --no-print-directory lint test-js & gates=$$!; \
 	$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS) || failed=1; \

@@ -202,7 +202,7 @@ def test_the_form_is_left_by_escape_and_kept_while_a_model_is_fetched(modules: M
     page.get_by_role("button", name="Register…").click()
     page.get_by_role("button", name="Register", exact=True).click()
     modules.wait("!document.querySelector('[role=alert]').hidden")
-    expect(page.get_by_role("alert")).to_have_text("Enter a folder, a catalog name or a hub id.")
+    expect(page.get_by_role("alert")).to_have_text("Enter a catalog name, a folder, a GGUF file or a hub id.")
     page.get_by_label("Source").fill("slow")
     page.get_by_label("Source").press("Enter")
     modules.wait("document.querySelector('.wb-picker').dataset.wbRegistration === 'working'")

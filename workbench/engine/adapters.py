@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from workbench.engine.adapter_config import AdapterConfig, read_config
 from workbench.engine.adapter_resolving import AdapterResolver, Shapes, some
+from workbench.engine.gguf_weights import is_gguf
 from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import ADAPTER_CONFIG, pickled_files, read_json
 from workbench.engine.quantization_settings import quantization_method, stored_format
@@ -93,7 +94,8 @@ def read_adapter(folder: Path, base: Path, shapes: Shapes) -> Adapter:
             f"{base} has weights quantized by {method}, into which adapters cannot be merged: use the original model "
             "as its base, or one in 4 bits from GPTQ, AWQ or compressed-tensors"
         )
-    is_conv1d = base_config.get("model_type") in _CONV1D_TYPES
+    # GGUF files have the matrices of all architectures as (out, in).
+    is_conv1d = base_config.get("model_type") in _CONV1D_TYPES and not is_gguf(base)
     tensors = _file_shapes(folder)
     changes = AdapterResolver(folder / WEIGHTS, config, tensors, shapes, is_conv1d=is_conv1d).changes()
     ranks = [tensors[change.low_rank.a][0] for change in changes.values() if change.low_rank]

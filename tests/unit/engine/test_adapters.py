@@ -194,6 +194,7 @@ def test_an_adapter_of_a_quantized_folder_is_merged_into_its_numbers(tmp_path: P
         ("llama", ["q_proj", "down_proj"]),
         ("gemma3", ["embed_tokens", "o_proj"]),
         ("phi3", ["qkv_proj", "gate_up_proj"]),
+        ("gpt2", ["c_proj", "lm_head"]),
     ],
 )
 def test_an_adapter_of_a_gguf_file_is_merged_into_its_numbers(

@@ -130,16 +130,10 @@ def _file_problem(architecture: str | None, weights_by_type: dict[str, int]) -> 
 
 def _memory_bytes(architecture: str | None, tensors: Sequence[GgufTensor]) -> int | None:
     """Return the memory of a file's weights when they are served as they are; None without weights."""
-    if architecture is None or architecture not in LAYOUTS:
+    if architecture not in LAYOUTS:
         return sum(tensor.nbytes for tensor in tensors) or None
-    named = {_name_in_transformers(architecture, tensor.name): tensor for tensor in tensors}
-    types = {name: tensor.type for name, tensor in named.items()}
-    return predict_stored({name: tensor.shape[::-1] for name, tensor in named.items()}, types) or None
-
-
-@lru_cache(maxsize=10_000)
-def _name_in_transformers(architecture: str, name: str) -> str:
-    return LAYOUTS[architecture].name_in_transformers(name)
+    shapes = {tensor.name: tensor.shape[::-1] for tensor in tensors}
+    return predict_stored(shapes, {tensor.name: tensor.type for tensor in tensors}) or None
 
 
 def _describe_folder(candidate: Candidate) -> FoundModel:

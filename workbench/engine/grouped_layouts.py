@@ -111,8 +111,8 @@ def matrices(stored: GroupedLayout, shapes: Shapes) -> dict[str, dict[str, str]]
     """Return the tensors of each matrix: by its name, which ends in ``weight``, those by the ends of their names."""
     found = {}
     for name in shapes:
-        prefix, _, end = name.rpartition(".")
-        if end == stored.q_name and len(shapes[name]) == 2:
+        prefix, point, end = name.rpartition(".")
+        if point and end == stored.q_name and len(shapes[name]) == 2:
             parts = {part: f"{prefix}.{part}" for part in (end, *stored.other_names)}
             found[f"{prefix}.weight"] = {part: full for part, full in parts.items() if full in shapes}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
 import random
 import shutil
@@ -155,6 +156,35 @@ def test_no_content_of_a_config_crashes_the_list(home: Path) -> None:
         (folder / "model.safetensors").write_bytes(len(encoded).to_bytes(8, "little") + encoded)
         (model,) = find_models([home / "mine"])
         assert str(model.precision).isprintable()
+
+
+def test_no_names_and_shapes_of_tensors_crash_the_list(home: Path) -> None:
+    source, folder = random.Random(5), home / "mine/model"
+    quantized: list[dict[str, Any]] = [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "awq", "bits": 4},
+        {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "config_groups": {"group_0": {"weights": {"num_bits": 4, "strategy": "group"}}},
+        },
+    ]
+    ends = ("qweight", "qzeros", "scales", "g_idx", "weight_packed", "weight_scale", "weight_zero_point", "weight")
+    for settings in quantized:
+        write_folder(folder, config={"quantization_config": settings})
+        for _ in range(budget(40)):
+            names = source.sample([f"{prefix}{end}" for prefix in ("", ".", "a.", "a..") for end in ends], 12)
+            sizes = source.choices([0, 1, 4, 8, 32, 2**40], k=64)
+            shapes = {name: sizes[4 * index :][: source.choice([0, 1, 2, 2, 3])] for index, name in enumerate(names)}
+            entries = {
+                name: {"dtype": "I32", "shape": shape, "data_offsets": [0, 0]}
+                for name, shape in shapes.items()
+                if math.prod(shape) < 2**63
+            }
+            encoded = json.dumps(entries).encode()
+            (folder / "model.safetensors").write_bytes(len(encoded).to_bytes(8, "little") + encoded)
+            (model,) = find_models([home / "mine"])
+            assert model.problem.isprintable()
 
 
 def test_files_that_vanish_while_they_are_listed_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

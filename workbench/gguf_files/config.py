@@ -50,6 +50,11 @@ def _common(model: GgufModel) -> dict[str, Any]:
     layers, embedding = model.size("block_count"), model.tensors.get("token_embd.weight")
     if layers > len(model.tensors):
         raise ModelFormatError(f"{model.path} declares {layers:,} layers, but has {len(model.tensors):,} tensors.")
+    if model.experts and layers * model.experts > (found := len(model.places())):
+        raise ModelFormatError(
+            f"{model.path} declares {layers:,} layers of {model.experts:,} experts, but has {found:,} tensors, with "
+            f"those of each expert counted."
+        )
     if embedding is None or len(embedding[0].shape) != 2:
         raise ModelFormatError(f"{model.path} has no matrix token_embd.weight.")
     return {

@@ -98,6 +98,20 @@ def test_experts_of_other_kinds_and_of_another_number_are_refused(tmp_path: Path
         read_gguf_model(wrong).places()
 
 
+def test_more_experts_than_there_are_tensors_are_refused(tmp_path: Path) -> None:
+    """Loading would list the tensors of all experts of all layers to compare them with the file's."""
+
+    def changed(writer: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
+        for key, value in (("block_count", 100), ("expert_count", 1024)):
+            with_value(f"llama.{key}", value)(writer, tensors)
+        for name in [name for name in tensors if "exps" in name]:
+            del tensors[name]
+        tensors.update({f"x{number}": (np.ones(1, np.float32), "F32") for number in range(100)})
+
+    with pytest.raises(ModelFormatError, match=r"declares 100 layers of 1,024 experts, but has 1\d\d tensors"):
+        config_of(read_gguf_model(written(tmp_path / "tiny.gguf", "mixtral", changed)))
+
+
 def test_tensors_that_share_their_data_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_model, "_MOST_PLACES", 20)
     many = read_gguf_model(written(tmp_path / "many.gguf", "mixtral"))

@@ -145,7 +145,8 @@ def _describe_folder(candidate: Candidate) -> FoundModel:
     except WorkbenchError as error:
         return replace(model, problem=_shortened_problem(error, candidate.path))
     weights = facts.weights_by_type
-    fits_in, memory_bytes = _fit(shapes, _precisions(candidate.path, layout))
+    precisions, packed = _precisions(candidate.path, layout), facts.architecture in ARCHITECTURES
+    fits_in, memory_bytes = _fit(shapes, precisions, packed=packed)
     return replace(
         model,
         architecture=_shown(facts.architecture),
@@ -172,14 +173,20 @@ def _precisions(folder: Path, layout: GroupedLayout | str | None) -> tuple[str, 
     return _PRECISIONS if layout is None else ("float32", "int4")
 
 
-def _fit(shapes: Mapping[str, tuple[int, ...]], precisions: Sequence[str]) -> tuple[str | None, int | None]:
-    """Return the first precision in which the weights fit, and their memory in it, or in the last one if none does."""
+def _fit(
+    shapes: Mapping[str, tuple[int, ...]], precisions: Sequence[str], *, packed: bool
+) -> tuple[str | None, int | None]:
+    """Return the first precision in which the weights fit, and their memory in it, or in the last one if none does.
+
+    Args:
+        packed: whether the fast step has the architecture; it holds fewer bits in another way.
+    """
     if not shapes:
         return None, None
     room = memory_limit_bytes() - RESERVE_BYTES
     needed = 0
     for precision in precisions:
-        needed = predict(shapes, precision, packed=True)
+        needed = predict(shapes, precision, packed=packed)
         if needed <= room:
             return precision, needed
     return None, needed

@@ -243,14 +243,22 @@ def test_damaged_and_incomplete_models_are_listed_with_their_problem(home: Path)
 
 
 def test_a_model_that_is_too_large_says_which_precision_fits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_folder(home / "mine/model")
+    """Of an architecture outside the fast step, embeddings are held in bf16 in all precisions with fewer bits."""
     write_gguf(home / "mine/file.gguf")
-    for room, folder_fits, file_fits in ((10**6, "float32", "Q4_K_M"), (4352, "bf16", None), (100, None, None)):
+    write_folder(home / "mine/model")
+    write_folder(home / "mine/other", "MptForCausalLM")
+    for room, *fits_in in (
+        (10**6, "Q4_K_M", "float32", "float32"),
+        (4352, None, "bf16", "bf16"),
+        (3000, None, "int8", None),
+        (100, None, None, None),
+    ):
         monkeypatch.setattr("workbench.found.describing.memory_limit_bytes", lambda room=room: RESERVE_BYTES + room)
-        file, folder = find_models([home / "mine"])
-        assert (folder.fits_in, file.fits_in) == (folder_fits, file_fits)
-        assert folder.memory_bytes is not None
-        assert (folder.memory_bytes <= room) is (folder_fits is not None)
+        found = find_models([home / "mine"])
+        assert [model.fits_in for model in found] == fits_in
+        for model in found:
+            assert model.memory_bytes is not None
+            assert (model.memory_bytes <= room) is (model.fits_in is not None)
 
 
 def test_a_file_that_changes_is_read_again(home: Path) -> None:

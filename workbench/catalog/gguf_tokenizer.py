@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
 
-from workbench.catalog.gguf_vocabularies import adds_bos, byte_level_tokenizer, piece_tokenizer
+from workbench.catalog.gguf_vocabularies import adds_bos, byte_level_tokenizer, listed, piece_tokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types: never part of text, and text that is always one token
 _NAMED_TOKENS = {
@@ -38,7 +38,7 @@ def write_tokenizer(
         ValueError: the tokenizer is neither byte-level BPE nor a SentencePiece BPE, or a part of it is not known.
     """
     tokens = _checked_tokens(fields)
-    types: list[int] = list(fields.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    types: list[int] = list(listed(fields, "tokenizer.ggml.token_type", int) or [1] * len(tokens))
     if len(types) != len(tokens):
         raise ValueError(f"tokenizer.ggml.token_type has {len(types)} values for {len(tokens)} tokens")
     kind = fields.get("tokenizer.ggml.model")
@@ -61,8 +61,8 @@ def write_tokenizer(
 
 
 def _checked_tokens(fields: Mapping[str, Any]) -> list[str]:
-    tokens = fields.get("tokenizer.ggml.tokens")
-    if not tokens or not all(isinstance(token, str) for token in tokens):
+    tokens = listed(fields, "tokenizer.ggml.tokens", str)
+    if not tokens:
         raise ValueError("it has no vocabulary (tokenizer.ggml.tokens)")
     if len(set(tokens)) < len(tokens):
         raise ValueError("two of the tokens in tokenizer.ggml.tokens have one text")

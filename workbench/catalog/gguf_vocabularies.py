@@ -10,6 +10,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 _SPACE = "\u2581"
 _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 2, 3, 5, 6
 """llama.cpp's types of tokens that no merge makes."""
+_LONGEST_PIECE = 1024
+"""Most characters of a piece that merges make. A piece is cut in all places to find them; real ones are shorter."""
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -63,6 +65,16 @@ _SPLITS: Mapping[str, _Split] = {
 """Splits by ``tokenizer.ggml.pre``."""
 
 
+def listed(fields: Mapping[str, Any], key: str, *kinds: type) -> Sequence[Any] | None:
+    """Return a list in a file's header; None without one; raise ValueError unless all its elements have given types."""
+    found = fields.get(key)
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(one, kinds) for one in found):
+        raise ValueError(f"{key} is no list of {'texts' if kinds == (str,) else 'numbers'}")
+    return found
+
+
 def adds_bos(fields: Mapping[str, Any]) -> bool:
     """Return whether the vocabulary's texts begin with BOS where a file does not say so."""
     return _split(fields).begins
@@ -71,7 +83,7 @@ def adds_bos(fields: Mapping[str, Any]) -> bool:
 def byte_level_tokenizer(fields: Mapping[str, Any], tokens: Sequence[str]) -> Tokenizer:
     """Return a byte-level BPE without its added tokens; raise ValueError for a pre-tokenizer that is not known."""
     split = _split(fields)
-    merges = [tuple(merge.split(" ", 1)) for merge in fields.get("tokenizer.ggml.merges") or ()]
+    merges = [tuple(merge.split(" ", 1)) for merge in listed(fields, "tokenizer.ggml.merges", str) or ()]
     vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
     try:
         model = models.BPE(vocab=vocabulary, merges=merges)
@@ -97,7 +109,7 @@ def piece_tokenizer(
     known = set(tokens)
     blanks = {token: _SPACE * len(token) for token in tokens if len(token) > 1 and not token.strip(" ")}
     pieces = [blanks[token] if token in blanks and blanks[token] not in known else token for token in tokens]
-    scores = fields.get("tokenizer.ggml.scores")
+    scores = listed(fields, "tokenizer.ggml.scores", int, float)
     ranks = [-float(place) for place in range(len(pieces))] if ranks_by_place else scores
     if ranks is None or len(ranks) != len(pieces):
         raise ValueError("tokenizer.ggml.scores does not have one score for each token")
@@ -124,6 +136,8 @@ def piece_tokenizer(
 def _merges(vocabulary: Mapping[str, int], ranks: Sequence[float], types: Sequence[int]) -> list[tuple[str, str]]:
     """Return every pair of pieces that makes a piece; pieces of high rank first, then long left parts."""
     pieces = [piece for piece, kind in zip(vocabulary, types, strict=True) if kind not in _UNMERGED]
+    if (longest := max(map(len, pieces), default=0)) > _LONGEST_PIECE:
+        raise ValueError(f"one of its tokens has {longest:,} characters; at most {_LONGEST_PIECE:,} are read")
     mergeable = set(pieces)
     found = [
         (ranks[vocabulary[piece]], cut, len(piece) - cut, piece)

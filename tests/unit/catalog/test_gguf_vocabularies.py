@@ -154,6 +154,19 @@ def test_pieces_are_those_of_sentencepiece(tmp_path: Path, prefixes: bool, ranks
         ({"tokenizer.ggml.merges": ["alone"]}, "do not fit its tokens"),
         ({"tokenizer.ggml.eos_token_id": 384}, "tokenizer.ggml.eos_token_id is 384, which is no token"),
         ({"tokenizer.ggml.model": "llama"}, "does not have one score for each token"),
+        ({"tokenizer.ggml.tokens": "text"}, "tokenizer.ggml.tokens is no list of texts"),
+        ({"tokenizer.ggml.token_type": 5}, "tokenizer.ggml.token_type is no list of numbers"),
+        ({"tokenizer.ggml.merges": (1, 2)}, "tokenizer.ggml.merges is no list of texts"),
+        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": 5}, "tokenizer.ggml.scores is no list of numbers"),
+        (
+            {
+                "tokenizer.ggml.model": "llama",
+                "tokenizer.ggml.tokens": ["a", "b" * 10**6],
+                "tokenizer.ggml.token_type": None,
+                "tokenizer.ggml.scores": [0.0, 0.0],
+            },
+            "one of its tokens has 1,000,000 characters; at most 1,024 are read",
+        ),
     ],
 )
 def test_a_tokenizer_that_is_not_known_is_refused_by_name(

@@ -55,13 +55,14 @@ class ColdStart:
         return first_s if self._until_output else whole_s
 
 
-def cold_starts(model: str, gguf: Path | None = None) -> list[ColdStart]:
+def cold_starts(model: str, device: str = "cpu", gguf: Path | None = None) -> list[ColdStart]:
     """Return the workbench's command, measured to its first token, the import of torch alone, and llama.cpp's start.
 
     Args:
+        device: device of the workbench.
         gguf: file for llama.cpp; None leaves it out.
     """
-    complete = ["-m", "workbench", "complete", _PROMPT, "--model", model, "--max-tokens", "1"]
+    complete = ["-m", "workbench", "complete", _PROMPT, "--model", model, "--device", device, "--max-tokens", "1"]
     programs = [
         ColdStart(COMPLETE, [sys.executable, *complete], is_rival=False, until_output=True),
         ColdStart(IMPORT_TORCH, [sys.executable, "-c", "import torch"], is_rival=True, until_output=False),

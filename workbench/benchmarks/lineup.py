@@ -121,7 +121,8 @@ def open_lineup(settings: Settings, log: Log) -> Iterator[Lineup]:
             for embedder in (WorkbenchEmbedder, LoopEmbedder):
                 lineup.embedders.append(stack.enter_context(closing(IsolatedEmbedder(embedder, sentences))))
         if "cold-start" in settings.tasks:
-            lineup.cold_starts += cold_starts(settings.model, settings.file if "llama.cpp" in settings.rivals else None)
+            gguf = settings.file if "llama.cpp" in settings.rivals else None
+            lineup.cold_starts += cold_starts(settings.model, settings.device, gguf)
         yield lineup
 
 

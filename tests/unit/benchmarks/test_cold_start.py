@@ -48,18 +48,18 @@ def test_the_environment_cannot_replace_the_measured_model(monkeypatch: pytest.M
     program(f"import os; assert {names} & os.environ.keys() == {{'WORKBENCH_CACHE'}}; print(1)").start()
 
 
-def test_the_measured_command_completes_one_token_with_the_given_model() -> None:
-    ours, torch = cold_starts("some-model")
+def test_the_measured_command_completes_one_token_with_the_given_model_on_the_given_device() -> None:
+    ours, torch = cold_starts("some-model", "torch:cpu")
     assert (ours.is_rival, torch.is_rival) == (False, True)
     assert ours.command[1:3] == ("-m", "workbench")
     options = build_parser().parse_args(ours.command[3:])
     assert options.run is complete.run
-    assert (options.model, options.max_tokens) == ("some-model", 1)
+    assert (options.model, options.device, options.max_tokens) == ("some-model", "torch:cpu", 1)
     assert torch.command[1:] == ("-c", "import torch")
 
 
 def test_llama_cpp_starts_with_the_file_and_prompt_that_the_measured_command_has() -> None:
-    ours, _, theirs = cold_starts("model.gguf", Path("model.gguf"))
+    ours, _, theirs = cold_starts("model.gguf", gguf=Path("model.gguf"))
     assert theirs.is_rival
     assert theirs.name == "llama.cpp"
     assert theirs.command[1:] == ("-m", "workbench.benchmarks.llama_cpp_start", "model.gguf", ours.command[4])
@@ -68,5 +68,5 @@ def test_llama_cpp_starts_with_the_file_and_prompt_that_the_measured_command_has
 @pytest.mark.skipif(find_spec("xllamacpp") is None, reason="needs the extra `bench`")
 def test_llama_cpp_prints_a_token_of_a_file(tmp_path: Path) -> None:
     write_gguf_model(tmp_path / "tiny.gguf", "llama", types=lambda _: "Q8_0")
-    *_, theirs = cold_starts("tiny.gguf", tmp_path / "tiny.gguf")
+    *_, theirs = cold_starts("tiny.gguf", gguf=tmp_path / "tiny.gguf")
     assert theirs.start() > 0

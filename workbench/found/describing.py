@@ -87,7 +87,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     first = parts[0][0]
     weights_by_type: dict[str, int] = {}
     tensors: list[GgufTensor] = []
-    architecture = file_type = None
+    architecture = file_type = other = None
     problem = ""
     try:
         for path, _ in parts:
@@ -97,6 +97,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
                 weights_by_type[name] = weights_by_type.get(name, 0) + count
             if path == first:
                 architecture, file_type = _shown(header.text("general.architecture")), header.whole("general.file_type")
+                other = header.other_content
     except ModelFormatError as error:
         problem = _shortened_problem(error, first)
     return _FileFacts(
@@ -105,7 +106,7 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
         precision=precision_name(file_type, weights_by_type),
         size_bytes=sum(stamp[0] for _, stamp in parts if stamp),
         memory_bytes=_memory_bytes(architecture, tensors),
-        problem=problem or _file_problem(architecture, weights_by_type),
+        problem=problem or _file_problem(other, architecture, weights_by_type),
     )
 
 
@@ -118,7 +119,9 @@ def _stamp(path: Path) -> _Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def _file_problem(architecture: str | None, weights_by_type: dict[str, int]) -> str:
+def _file_problem(other: str | None, architecture: str | None, weights_by_type: dict[str, int]) -> str:
+    if other:
+        return f"it is of the type {shortened(other)} (general.type), not a model"
     if not weights_by_type:
         return "the file has no weights"
     if architecture not in LAYOUTS:

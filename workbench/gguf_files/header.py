@@ -110,6 +110,12 @@ class GgufHeader:
             counts[tensor.type] = counts.get(tensor.type, 0) + tensor.weights
         return counts
 
+    @property
+    def other_content(self) -> str | None:
+        """What the file has instead of a model, such as ``adapter``; None for a model."""
+        content = self.text("general.type")
+        return None if content == "model" else content
+
     def text(self, key: str) -> str | None:
         """Return a value that is a text; None for any other value, or none."""
         value = self.metadata.get(key)

@@ -154,7 +154,7 @@ def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:
         keeps_vocabulary: whether to keep the vocabulary and the chat template.
 
     Raises:
-        ModelFormatError: a part is missing, damaged or cut off, or two of them have one tensor.
+        ModelFormatError: a part is missing, damaged or cut off, two of them have one tensor, or it is no model.
     """
     if is_later_part(path):
         first = part_paths(path)[0]
@@ -164,6 +164,8 @@ def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:
         raise ModelFormatError(f"{path} lacks {len(missing)} of its {len(parts)} parts, such as {missing[0]}.")
     keeps = _VOCABULARY if keeps_vocabulary else ()
     headers = [read_gguf_header(part, keeps=keeps if part == path else ()) for part in parts]
+    if other := headers[0].other_content:
+        raise ModelFormatError(f"{path} is of the type {shortened(other)} (general.type), not a model.")
     tensors: dict[str, tuple[GgufTensor, Path, int]] = {}
     for part, header in zip(parts, headers, strict=True):
         for tensor in header.tensors:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.found_models import WEIGHTS, empty_home, fill, write_folder, write_gguf, write_ollama, write_snapshot
+from tests.fakes.gguf_models import write_gguf_model
 from workbench.engine.model_folder import check_folder
 from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.errors import ModelFormatError
@@ -213,6 +214,15 @@ def test_an_adapter_beside_a_model_is_refused_as_loading_refuses_it(home: Path) 
     assert str(folders[0] / problems[folders[0]]) == str(refused.value)
     assert "beside a sentence model" in problems[folders[1]]
     assert "is an adapter, not a whole model" in problems[folders[2]]
+
+
+def test_an_adapter_in_a_gguf_file_is_no_model(home: Path) -> None:
+    (home / "mine").mkdir()
+    write_gguf_model(home / "mine/adapter.gguf", "llama", changed=lambda writer, _: writer.add_type("adapter"))
+    write_gguf_model(home / "mine/model.gguf", "llama", changed=lambda writer, _: writer.add_type("model"))
+    adapter, model = find_models([home / "mine"])
+    assert adapter.problem == "it is of the type 'adapter' (general.type), not a model"
+    assert model.servable
 
 
 def test_damaged_and_incomplete_models_are_listed_with_their_problem(home: Path) -> None:

@@ -77,6 +77,7 @@ def without_embedding(_: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
         (with_value("llama.rope.scaling.type", "odd", "STRING"), "scales rotary angles by 'odd'"),
         (with_value("llama.expert_count", 8), "must set llama.expert_used_count"),
         (with_value("llama.expert_count", 99_999), "declares 99,999 experts; at most 1,024 are read"),
+        (with_value("general.type", "adapter", "STRING"), r"is of the type 'adapter' \(general.type\), not a model"),
         (with_value("llama.attention.causal", False, "BOOL"), "attention that is not causal"),
         (with_value("llama.attention.clamp_kqv", 8.0, "FLOAT32"), r"sets llama\.attention\.clamp_kqv"),
         (with_value("llama.attention.key_length", 64), "rotates 32 of 64 components of a head"),

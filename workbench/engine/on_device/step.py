@@ -53,6 +53,7 @@ class DeviceStep:
             return logits, packed.cpu()
         if self._generation != self._pool.generation:  # they read and write a buffer that is gone
             self._graphs.clear()
+            self._memory = None  # torch refuses captures into memory whose last graph is gone
             self._generation = self._pool.generation
         key = len(rows), span
         if key not in self._graphs:

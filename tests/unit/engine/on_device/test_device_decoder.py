@@ -223,10 +223,13 @@ def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: P
 class RecordedStep:
     """A step recorded once and replayed with other inputs, as a CUDA graph is: a recorder that runs on the CPU."""
 
+    memories: dict[int, set[object]]
+    """The memory of all recordings, by the buffer that they read and write."""
     recordings = 0
 
     def __init__(self, recorded: Any, inputs: Tensor, span: int) -> None:
         type(self).recordings += 1
+        self.memories.setdefault(recorded._pool.generation, set()).add(recorded.memory())
         self._replay = make_fx(lambda given: recorded.compute(given, span))(inputs)
 
     def replay(self, inputs: Tensor) -> Any:
@@ -235,16 +238,22 @@ class RecordedStep:
 
 def test_a_recorded_step_replays_with_other_inputs(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "_Graph", RecordedStep)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     for case in ("gemma2", "gpt2", "qwen3-moe") if FULL else ("qwen3-moe",):  # recording takes seconds
         decoder = on_device(folder_of(case), "torch:cpu")
         decoder._step._captures = True
-        RecordedStep.recordings = 0
+        RecordedStep.recordings, RecordedStep.memories = 0, {}
         texts = Texts(decoder, folder_of(case), 7)
         for _ in range(2):
             texts.begin()
         for _ in range(12):
             texts.decode()
-        assert 2 <= RecordedStep.recordings <= 3, "one for each batch size, and again where the slots have moved"
+        before = RecordedStep.recordings
+        decoder._reserve(LEAST_SPAN + 1)  # the slots move
+        texts.decode()
+        assert (before, RecordedStep.recordings) == (2, 3), "one for each batch size, and again for the new slots"
+        memories = list(RecordedStep.memories.values())
+        assert len(set.union(*memories)) == len(memories) == 2, "one for each buffer"
 
 
 def test_summaries_are_those_of_the_cpus_kernels() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from tests.fakes.listening import generate
 from tests.tiny_models import bpe_tokenizer, save_config
@@ -81,6 +83,18 @@ def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_pa
         heard.append(generate(engine, request).ids)
         engine.close()
     assert heard[0] == heard[1]
+
+
+def test_a_moved_model_in_16_bits_is_the_one_that_transformers_loads_in_them(tmp_path: Path) -> None:
+    folder = save_config(tmp_path / "other", GENERAL["other-activation"](), bpe_tokenizer(VOCAB), vectors=0.3)
+    decoder = load(folder, precision="bf16", device="torch:cpu").decoder
+    assert isinstance(decoder, GeneralDecoder)
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    token_ids = [(7 * index) % VOCAB for index in range(500)]  # late positions show what rounds their angles
+    with torch.inference_mode():
+        expected = loaded.eval()(torch.tensor([token_ids]), use_cache=False).logits[0].float()
+        found = decoder.full_logits(token_ids)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "meta", "CPU", "cpu:0"])

@@ -88,10 +88,14 @@ class DeviceDecoder:
             longest = max(cache.length for cache in caches) + 1
             self._check_indices(token_ids, longest)
             self._reserve(longest)
-            decoded = self._decoded(token_ids, caches, span_of(longest))
+            rows, span = self.rows_per_step, span_of(longest)  # fewer rows than before if the slots have grown
+            parts = [
+                self._decoded(token_ids[first : first + rows], caches[first : first + rows], span)
+                for first in range(0, len(caches), rows)
+            ]
             for token_id, cache in zip(token_ids, caches, strict=True):
                 self._advance(cache, [token_id])
-        return decoded
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> Tensor:
@@ -174,3 +178,8 @@ class DeviceDecoder:
             raise IndexError(f"token ids must be from 0 to {vocab - 1}; got {given}")
         if positions and longest > positions:
             raise IndexError(f"positions must be below {positions}; got {longest - 1}")
+
+
+def _joined(parts: Sequence[Decoded]) -> Decoded:
+    """Return the results of several steps, in their order."""
+    return Decoded(torch.cat([part.logits for part in parts]), [one for part in parts for one in part.summaries])

@@ -190,6 +190,24 @@ def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: s
         texts.decode()
 
 
+def test_slots_that_grow_within_a_batch_stay_within_their_budget(folder_of: FolderOf, device: str) -> None:
+    folder = folder_of("granite")
+    decoder, texts = on_device(folder, device), [some_ids(count, count) for count in (LEAST_SPAN + 1, 9, 10, 11)]
+    decoder._pool._budget_bytes = 4 * LEAST_SPAN * decoder._pool.token_bytes
+    caches = [decoder.new_cache() for _ in texts]
+    for text, one in zip(texts, caches, strict=True):
+        decoder.prefill(text[:-1], one)
+    assert decoder.rows_per_step == 4
+    together = decoder.decode([text[-1] for text in texts], caches)
+    assert decoder.rows_per_step == 2
+    assert decoder._pool._kv.nbytes <= decoder._pool._budget_bytes
+    for row, text in enumerate(texts):
+        check_equal(together.logits[row : row + 1], exact(folder, text)[-1:])
+        summary = together.summaries[row]
+        assert summary is not None
+        assert summary.token_ids[0] == int(together.logits[row].argmax())
+
+
 def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(folder_of: FolderOf, device: str) -> None:
     folder = folder_of("granite")
     model = load(folder, device=on_a_device(device))

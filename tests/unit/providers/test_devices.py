@@ -91,6 +91,7 @@ async def test_a_device_that_cannot_be_used_is_refused_before_anything_is_read(
     with pytest.raises(InvalidRequestError, match=r"metadata\.device must be cpu for a sentence model"):
         await provider.register_model(sentences)
     stand_on(monkeypatch, replace(machines.NVIDIA, total_bytes=2**20))
+    await provider.register_model(sentences.model_copy(update={"metadata": {}}))  # whose memory is not the device's
     with pytest.raises(InsufficientMemoryError, match=r"of the 1 MiB of cuda:0; choose the device cpu"):
         await provider.register_model(ModelDef(identifier="m", llama_model=str(tiny_folders["llama"])))
 

@@ -41,7 +41,7 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
     requested = config.precision_of(model)
     choice = choose(config.device_of(model), "metadata.device")  # first of all: it may refuse
     folders = catalog.resolve_folders(model.llama_model)
-    folder = folders.model
+    folder, device = folders.model, choice.device
     check_folder(folder)
     if is_sentence_model(folder):
         from workbench.engine.embeddings import check_sentence_model
@@ -49,11 +49,12 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
         refuse_adapter(folders)
         if (named := model.metadata.get("device")) not in (None, "auto", CPU):
             raise InvalidRequestError("metadata.device", named, f"{CPU} for a sentence model")
+        device = CPU
         check_sentence_model(folder)
     adapter = _adapter(folders)
     precision, packed = _weight_form(folder, requested, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter, device=choice.device)
+    check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter, device=device)
 
 
 def refuse_adapter(folders: ModelFolders) -> None:

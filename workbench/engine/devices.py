@@ -7,10 +7,14 @@ imported by the first call that needs it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.devices import REFERENCE, checked_device
 from workbench.errors import InvalidRequestError
 from workbench.machine import memory_available_bytes, memory_limit_bytes, processor
+
+if TYPE_CHECKING:
+    from workbench.engine.precision import Precision
 
 CPU = "cpu"
 """Name of the CPU with its own decoders."""
@@ -80,6 +84,11 @@ def memory_bytes(device: str) -> tuple[int, int]:
         case _:  # Apple's GPU shares the memory of the machine, of which it may use this much
             total = torch.mps.recommended_max_memory()
             return min(total - torch.mps.current_allocated_memory(), memory_available_bytes()), total
+
+
+def held_precision(precision: Precision, device: str) -> Precision:
+    """Return the precision in which weights are held: on the CPU the given one, elsewhere float32 or bf16."""
+    return precision if device == CPU or precision == "float32" else "bf16"
 
 
 def _automatic(device: str, title: str) -> DeviceChoice:

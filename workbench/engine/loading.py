@@ -19,7 +19,7 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.devices import CPU
+from workbench.engine.devices import CPU, held_precision
 from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
@@ -106,8 +106,7 @@ def load(
     """
     target = target_of(device)
     check_folder(folder)
-    if target is not None and precision != "float32":
-        precision = "bf16"
+    precision = held_precision(precision, device)
     merged = read_adapter(adapter, folder, memory.tensor_shapes(folder)) if adapter else None
     store = PackedModels(packed_models if fast and target is None else None)
     stored = store.find(folder, precision, adapter)

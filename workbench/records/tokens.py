@@ -190,8 +190,9 @@ class ModelCard:
     device_proof: DeviceProof | None = field(default=None, repr=False)
     """What the loaded model's device showed beside the CPU; None on the CPU."""
     decoder: str | None = None
-    """``fused`` (compiled for the CPU) or ``general`` (transformers' own forward); a precision rounds differently in
-    each, see the engine's documentation. None for models that do not generate here."""
+    """``fused`` (compiled for the CPU), ``device`` (torch's kernels on its device) or ``general`` (transformers' own
+    forward); a precision rounds differently in each, see the engine's documentation. None for models that do not
+    generate here."""
     prompt_arithmetic: str | None = field(default=None, repr=False)
     """What the loaded model's fused decoder computes prompts in on this CPU, such as ``bf16 matrix tiles (AMX)``."""
     context_length: int | None = None

@@ -48,6 +48,7 @@ async def test_a_device_of_the_config_or_of_the_registration_is_loaded_for_and_s
     card = provider.card("tiny-llama")
     assert (card.device, card.device_why, card.device_proof) == ("cuda:1", "NVIDIA T4, chosen by name", None)
     assert card.memory_limit_bytes == 24 * GIGABYTE
+    assert card.decoder == "device"
     assert card.parameters
     assert card.predicted_memory_bytes == 4 * card.parameters  # float32
     sentences = provider.card("tiny-bert")

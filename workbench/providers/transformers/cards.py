@@ -12,7 +12,7 @@ from workbench import catalog
 from workbench.catalog import ModelFolders
 from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.context_length import DEFAULT_CONTEXT_LENGTH, named_context_length
-from workbench.engine.devices import CPU, DeviceChoice, choose, memory_bytes
+from workbench.engine.devices import CPU, DeviceChoice, choose, held_precision, memory_bytes
 from workbench.engine.gguf_weights import gguf_precision
 from workbench.engine.loading import is_fused
 from workbench.engine.memory import check_limit, device_bytes, tensor_shapes, weights_bytes
@@ -39,9 +39,9 @@ PROOFS = "proofs"
 def check_source(model: ModelDef, config: TransformersConfig) -> None:
     """Fetch a model if necessary; raise unless it can be loaded later."""
     requested = config.precision_of(model)
-    choice = choose(config.device_of(model), "metadata.device")  # first of all: it may refuse
+    device = choose(config.device_of(model), "metadata.device").device  # first of all: it may refuse
     folders = catalog.resolve_folders(model.llama_model)
-    folder, device = folders.model, choice.device
+    folder = folders.model
     check_folder(folder)
     if is_sentence_model(folder):
         from workbench.engine.embeddings import check_sentence_model
@@ -52,7 +52,7 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
         device = CPU
         check_sentence_model(folder)
     adapter = _adapter(folders)
-    precision, packed = _weight_form(folder, requested, adapter=adapter)
+    precision, packed = _weight_form(folder, held_precision(requested, device), adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
     check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter, device=device)
 
@@ -74,9 +74,8 @@ def _adapter(folders: ModelFolders) -> Adapter | None:
 
 def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
     """Return the facts of a model that need neither loading nor fetching it."""
-    precision, choice = config.precision_of(model), choose(config.device_of(model))
-    if choice.device != CPU and precision != "float32":
-        precision = "bf16"  # which devices compute in
+    choice = choose(config.device_of(model))
+    precision = held_precision(config.precision_of(model), choice.device)
     facts = {"precision": precision} | _facts(model.llama_model, precision, choice.device)
     if facts.get("kind") == "embedding":
         choice = DeviceChoice(CPU, "sentence models are computed on the CPU")
@@ -145,13 +144,14 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None, d
     adapter_file = adapter.weights if adapter else None
     proof = cached_proof(folder, precision, catalog.cache_dir() / PROOFS, adapter_file) or ALL_PROVEN
     positions = named_context_length(text_config)
+    on_device = device != CPU and not embeds
     predicted = weights_bytes(folder, shapes, precision, packed=packed, keep_bf16=True, adapter=adapter)
-    if device != CPU and not embeds:
+    if on_device:
         predicted = device_bytes(shapes, precision)
     return {
         "kind": "embedding" if embeds else "causal",
         "precision": gguf_precision(folder) if precision == "file" else precision,
-        "decoder": None if embeds else "fused" if packed else "general",
+        "decoder": None if embeds else "general" if not packed else "device" if on_device else "fused",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
         "predicted_memory_bytes": predicted,

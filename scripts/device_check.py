@@ -103,10 +103,10 @@ def measured(name: str, generate: Generate, size: Size) -> Speeds:
 def _proof_row(model: LoadedModel, precision: str) -> str:
     proof = model.device_proof
     assert proof is not None, "a device has one"
-    told = "; ".join(proof.told)
+    notes = "; ".join(proof.notes)
     return (
         f"| {precision} | {proof.dtype} | {proof.kl:.2g} | {proof.argmax_equal} | {proof.tokens_per_second:.1f} | "
-        f"{proof.cpu_tokens_per_second:.1f} | {told} |"
+        f"{proof.cpu_tokens_per_second:.1f} | {notes} |"
     )
 
 

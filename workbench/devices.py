@@ -39,5 +39,5 @@ class DeviceProof:
     """Speed of a short decode on the device."""
     cpu_tokens_per_second: float
     """Speed of the same computation in float32 on the CPU, estimated from one layer."""
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     """Notes for the reader, for example that the CPU is faster."""

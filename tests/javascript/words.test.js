@@ -334,7 +334,7 @@ test("a model's card leaves out what nobody knows", () => {
     argmax_equal: true,
     tokens_per_second: 309.6,
     cpu_tokens_per_second: 90,
-    told: [],
+    notes: [],
   };
   assert.deepEqual(cardRows({ ...card, notes: ["chunks is off", "no template"] }).at(-1), {
     term: "Notes",
@@ -350,10 +350,10 @@ test("a model's card leaves out what nobody knows", () => {
         "bfloat16: the same most probable tokens as float32, KL divergence 0.0000021 nat; 310 tokens/s, the CPU 90",
     },
   ]);
-  const slow = { ...proof, argmax_equal: false, told: ["the CPU is faster"] };
-  const [, , device, told] = cardRows({ ...onDevice, device_why: null, device_proof: slow });
+  const slow = { ...proof, argmax_equal: false, notes: ["the CPU is faster"] };
+  const [, , device, beside] = cardRows({ ...onDevice, device_why: null, device_proof: slow });
   assert.equal(device.value, "cuda:0");
-  assert.match(told.value, /other most probable tokens .*; the CPU is faster$/);
+  assert.match(beside.value, /other most probable tokens .*; the CPU is faster$/);
   assert.equal(memoryInWords(card), null);
   const memory = { predicted_memory_bytes: 600e6, memory_limit_bytes: 2e9, memory_bytes: 500e6 };
   assert.deepEqual(memoryInWords({ ...card, ...memory }), ["about ", "600 MB", " of 2 GB when loaded"]);

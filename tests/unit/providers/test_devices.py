@@ -23,7 +23,7 @@ from workbench.records import ModelCard
 
 Make = Callable[..., TransformersProvider]
 Folders = dict[str, Path]
-PROOF = DeviceProof("cuda:1", "bfloat16", 2e-6, True, 310.0, 90.0, ("told",))
+PROOF = DeviceProof("cuda:1", "bfloat16", 2e-6, True, 310.0, 90.0, ("a note",))
 
 
 @pytest.fixture

@@ -73,21 +73,23 @@ def compared(
     """Compare logits of a device with those of float32 on the CPU, shape (tokens, vocab), and the speeds of both.
 
     Raises:
-        UnprovenModelError: the difference is more than rounding; the message has both numbers.
+        UnprovenModelError: the difference is more than rounding; the message says what differs.
     """
     far, tolerance = distance(found, expected), TOLERANCE[dtype]
     worst = float(far.max() if dtype == torch.float32 else far.median())
     clear = _margins(expected) > 2 * tolerance * expected.std(-1)
     equal = bool((found.argmax(-1) == expected.argmax(-1))[clear].all())
     kind = name_of(dtype)
-    if worst > tolerance or not equal:
+    problem = "" if equal else "the most probable token is another one where it is clearly ahead"
+    if worst > tolerance:
+        problem = f"they differ by {worst:.2g} standard deviations, of which rounding explains {tolerance:.2g}"
+    if problem:
         raise UnprovenModelError(
-            f"{device} computes other logits in {kind} than the CPU in float32: they differ by {worst:.2g} standard "
-            f"deviations, of which rounding explains {tolerance:.2g}; choose another device"
+            f"{device} computes other logits in {kind} than the CPU in float32: {problem}; choose another device"
         )
     slower = f"{device} decodes {speed:.3g} tokens/s, the CPU {cpu_speed:.3g}; choose device cpu"
-    told = (slower,) if device.type != "cpu" and speed < cpu_speed else ()
-    return DeviceProof(str(device), kind, _kl(found, expected), equal, speed, cpu_speed, told)
+    notes = (slower,) if device.type != "cpu" and speed < cpu_speed else ()
+    return DeviceProof(str(device), kind, _kl(found, expected), equal, speed, cpu_speed, notes)
 
 
 def seeded_tokens(vocab: int, *limits: int) -> list[int]:

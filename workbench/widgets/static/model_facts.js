@@ -39,7 +39,7 @@ import { recommendedInWords } from "./sampling_fields.js";
  * @property {boolean} argmax_equal
  * @property {number} tokens_per_second
  * @property {number} cpu_tokens_per_second
- * @property {string[]} told
+ * @property {string[]} notes  such as that the CPU is faster
  */
 
 /**
@@ -119,11 +119,11 @@ function decoderInWords({ decoder }) {
 }
 
 /** @param {DeviceProof} proof */
-function proofInWords({ dtype, kl, argmax_equal, tokens_per_second, cpu_tokens_per_second, told }) {
+function proofInWords({ dtype, kl, argmax_equal, tokens_per_second, cpu_tokens_per_second, notes }) {
   const tokens = argmax_equal ? "the same most probable tokens" : "other most probable tokens";
   const exact = `${dtype}: ${tokens} as float32, KL divergence ${kl.toPrecision(2)} nat`;
   const speed = `${Math.round(tokens_per_second)} tokens/s, the CPU ${Math.round(cpu_tokens_per_second)}`;
-  return [exact, speed, ...told].join("; ");
+  return [exact, speed, ...notes].join("; ");
 }
 
 /** @param {Card} card */

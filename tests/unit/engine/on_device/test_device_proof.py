@@ -1,4 +1,4 @@
-"""A device proves itself at load: its numbers are kept, a wrong one is refused, a slow one is told."""
+"""A device proves itself at load: its numbers are kept, a wrong one is refused, a slow one gets a note."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_proof_has_the_divergence_and_both_speeds(folder: Path) -> None:
         model = load(folder, precision=precision, device="torch:cpu")  # type: ignore[arg-type]
         proof = model.device_proof
         assert proof is not None
-        assert (proof.device, proof.dtype, proof.argmax_equal, proof.told) == ("cpu", dtype, True, ())
+        assert (proof.device, proof.dtype, proof.argmax_equal, proof.notes) == ("cpu", dtype, True, ())
         assert 0 <= proof.kl < bound
         assert (proof.kl > 1e-9) == (dtype == "bfloat16"), "16 bits round"
         assert min(proof.tokens_per_second, proof.cpu_tokens_per_second) > 0
@@ -63,12 +63,18 @@ def test_verdicts_follow_from_the_numbers() -> None:
     for dtype, tolerance in TOLERANCE.items():
         near, far = (expected + scale * tolerance * torch.randn(32, 100) for scale in (0.5, 3))
         slow = compared(torch.device("cuda"), dtype, near, expected, 5.0, 10.0)
-        assert slow.told == ("cuda decodes 5 tokens/s, the CPU 10; choose device cpu",)
-        assert not compared(torch.device("cuda"), dtype, near, expected, 20.0, 10.0).told
+        assert slow.notes == ("cuda decodes 5 tokens/s, the CPU 10; choose device cpu",)
+        assert not compared(torch.device("cuda"), dtype, near, expected, 20.0, 10.0).notes
         with pytest.raises(UnprovenModelError, match="choose another device"):
             compared(torch.device("cuda"), dtype, far, expected, 20.0, 10.0)
         with pytest.raises(UnprovenModelError):
             compared(torch.device("cuda"), dtype, near * torch.nan, expected, 20.0, 10.0)
+    first, second = expected.topk(2, -1).values.unbind(-1)
+    clearest = int((first - second).argmax())
+    swapped = expected.clone()
+    swapped[clearest, expected[clearest].topk(2).indices] = expected[clearest].topk(2).values.flip(0)
+    with pytest.raises(UnprovenModelError, match="the most probable token is another one where it is clearly ahead"):
+        compared(torch.device("cuda"), torch.bfloat16, swapped, expected, 20.0, 10.0)
 
 
 def test_a_model_without_a_structure_is_moved_as_transformers_computes_it(tmp_path: Path) -> None:

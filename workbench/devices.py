@@ -19,7 +19,7 @@ DEVICE_VARIABLE = "WORKBENCH_DEVICE"
 
 def checked_device(name: object, field: str) -> str:
     """Return a name that a setting may have, whether or not the device is there; raise `InvalidRequestError`."""
-    if not isinstance(name, str) or not re.fullmatch(DEVICE_PATTERN, name, re.ASCII) or name.endswith("\n"):
+    if not isinstance(name, str) or not re.fullmatch(DEVICE_PATTERN, name, re.ASCII):
         raise InvalidRequestError(field, name, ALLOWED_DEVICES)
     return name
 

@@ -19,7 +19,7 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.devices import CPU, held_precision
+from workbench.engine.devices import CPU, choose, held_precision
 from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
@@ -95,15 +95,16 @@ def load(
         proofs: folder of cached proofs; None caches none, so that each load proves the model again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
-        device: a device by torch's name, as `devices.choose` returns it; ``torch:cpu`` is the reference for devices.
+        device: a name as `devices.choose` takes it; ``torch:cpu`` is the reference for devices.
 
     Raises:
-        InvalidRequestError: torch does not find the device.
+        InvalidRequestError: there is no such device here.
         ModelFormatError: files are missing or damaged, or not those of a causal language model and its adapter.
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
+    device = choose(device).device
     target = target_of(device)
     check_folder(folder)
     precision = held_precision(precision, device)

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from workbench.devices import REFERENCE
 from workbench.engine.devices import CPU
 from workbench.engine.precision import Precision
-from workbench.errors import InvalidRequestError
-
-_KINDS = ("cuda", "mps", "xpu")
 
 
 def target_of(name: str) -> torch.device | None:
-    """Return the device of a name, or None for the CPU with its own decoders.
-
-    Raises:
-        InvalidRequestError: torch has no devices of this name, or finds none here.
-    """
+    """Return torch's device of a name that `devices.choose` returned; None for the CPU with its own decoders."""
     if name == CPU:
         return None
-    if name == REFERENCE:
-        return torch.device(CPU)
-    allowed = f"{CPU}, {REFERENCE}, {', '.join(_KINDS)}, or one of them with an index, such as cuda:1"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InvalidRequestError("device", name, allowed) from None
-    if device.type not in _KINDS:
-        raise InvalidRequestError("device", name, allowed)
-    module: Any = torch.get_device_module(device.type)
-    count = module.device_count() if module.is_available() else 0
-    if (device.index or 0) >= count:
-        found = f"finds {count} {device.type} device{'' if count == 1 else 's'}"
-        raise InvalidRequestError("device", name, f"{CPU}, {REFERENCE} or one that is there: torch {found}")
-    return device
+    return torch.device(CPU if name == REFERENCE else name)
 
 
 def device_dtype(precision: Precision, device: torch.device) -> torch.dtype:

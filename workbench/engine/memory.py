@@ -53,6 +53,8 @@ def plan(
     shapes = tensor_shapes(folder, adapter)
     parameters = sum(prod(shape) for shape in shapes.values())
     if device != CPU:
+        if not packed:
+            _check_host(shapes, name, device)
         return Plan(parameters, _checked_device_bytes(shapes, precision, name, device), keep_bf16=False)
     available = memory_available_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
     for keep_bf16 in (False,) if packed else (True, False):
@@ -77,6 +79,8 @@ def check_limit(
     """
     shapes = tensor_shapes(folder, adapter)
     if device != CPU:
+        if not packed:
+            _check_host(shapes, name, device, even_alone=True)
         _checked_device_bytes(shapes, precision, name, device, even_alone=True)
         return
     room = memory_limit_bytes() - RESERVE_BYTES - _merge_bytes(adapter, packed=packed)
@@ -112,6 +116,22 @@ def weights_bytes(
 def device_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision) -> int:
     """Return the predicted size in bytes of weights on a device other than the CPU: 16 bits each, 32 in float32."""
     return predict(shapes, "float32" if precision == "float32" else "bf16", packed=False)
+
+
+def _check_host(shapes: Mapping[str, tuple[int, ...]], name: str, device: str, *, even_alone: bool = False) -> None:
+    """Raise unless this machine's memory holds a model that transformers loads in float32 before it moves to a device.
+
+    Args:
+        even_alone: compare with all of the memory instead of the free part.
+    """
+    needed = predict(shapes, "float32", packed=False)
+    room = max(0, (memory_limit_bytes() if even_alone else memory_available_bytes()) - RESERVE_BYTES)
+    if needed > room:
+        limit = "a model can use at most" if even_alone else "only"
+        raise InsufficientMemoryError(
+            f"{name} is loaded in float32 before it moves to {device}, which needs {_mb(needed)} of the machine's own "
+            f"memory, but {limit} {_mb(room)} {'of it' if even_alone else 'are free'}; choose a smaller model"
+        )
 
 
 def _checked_device_bytes(

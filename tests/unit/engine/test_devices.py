@@ -116,6 +116,25 @@ def test_the_memory_guard_counts_the_memory_of_the_device(monkeypatch: pytest.Mo
         memory.check_limit(tmp_path, "float32", "mine", packed=True, device="cuda:1")
 
 
+def test_a_model_that_moves_to_a_device_needs_the_machines_own_memory_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "tensor_shapes", lambda *_: {"embed.weight": (1000, 1000)})
+    monkeypatch.setattr(devices, "memory_bytes", lambda _: (2**40, 2**40))
+    for function, room, words in (
+        (memory.plan, "memory_available_bytes", "only 4 MiB are free"),
+        (memory.check_limit, "memory_limit_bytes", "a model can use at most 4 MiB of it"),
+    ):
+        monkeypatch.setattr(memory, room, lambda: RESERVE_BYTES + 4_000_000)
+        function(tmp_path, "bf16", "mine", packed=False, device="cuda:0")
+        monkeypatch.setattr(memory, room, lambda: RESERVE_BYTES + 3_999_999)
+        function(tmp_path, "bf16", "mine", packed=True, device="cuda:0")
+        with pytest.raises(
+            InsufficientMemoryError, match=f"mine .*moves to cuda:0.* 4 MiB .*{words}; choose a smaller"
+        ):
+            function(tmp_path, "bf16", "mine", packed=False, device="cuda:0")
+
+
 def test_choosing_the_cpu_by_name_imports_no_torch() -> None:
     code = "import sys; from workbench.engine.devices import choose; choose('cpu'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"

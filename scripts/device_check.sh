@@ -2,8 +2,9 @@
 # Check the decoder of devices on a GPU, and measure it beside transformers: scripts/device_check.sh [--device NAME]
 #
 # NAME is a device of torch such as cuda (the default), cuda:1, mps or xpu. Without a GPU, torch:cpu (or cpu, for short)
-# tries the script itself, with few tokens and a part of the laws. Needs no network: the packages of constraints.txt and a build of torch for the device must be
-# installed, and the embedded model must be in $WORKBENCH_CACHE. Takes less than 8 minutes on a GPU.
+# tries the script itself, with few tokens and a part of the laws. Needs no network: the packages of constraints.txt and
+# a build of torch for the device must be installed, and the embedded model must be in $WORKBENCH_CACHE. Takes less than
+# 8 minutes on a GPU.
 #
 # PYTHON   the interpreter with these packages (default: .venv/bin/python)
 # OUT      folder for the results (default: build/device_check)

@@ -48,7 +48,7 @@ def add_device_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
 
 
 def check_device(name: str | None) -> None:
-    """Raise `InvalidRequestError` unless ``--device`` names a device that is there and has a decoder, or is absent.
+    """Raise `InvalidRequestError` unless ``--device`` is absent or names a device that is there.
 
     torch is imported only for a device that may be missing.
     """

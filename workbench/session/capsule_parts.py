@@ -36,7 +36,8 @@ class CapsuleModel(CapsulePart):
     precision: str | None
     device: str | None
     decoder: str | None = Field(default=None, exclude_if=lambda decoder: decoder is None)
-    """``fused`` or ``general``, as on its card; None in capsules of version 0.1.0 and for models elsewhere."""
+    """``fused``, ``device`` or ``general``, as on its card; None in capsules of version 0.1.0 and for models
+    elsewhere."""
     template_sha256: str | None
     """SHA-256 of the chat template; None for a completion."""
     files: dict[str, str]

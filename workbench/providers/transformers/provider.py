@@ -92,7 +92,7 @@ class TransformersProvider(InferenceProvider):
         return self.config.precision_of(model), self.config.device_of(model)
 
     def _check_device(self) -> None:
-        """Raise `ConfigError` unless the device of the config is there and has a decoder."""
+        """Raise `ConfigError` unless the device of the config is there."""
         try:
             choose(self.config.device, "config.device")
         except InvalidRequestError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -54,7 +53,6 @@ class DeviceDecoder:
         self._pool = SlotPool(shape, device=self.device, dtype=self.dtype, budget_bytes=kv_budget_bytes)
         self._angles = AngleTable(rotary, self.device)
         self._step = DeviceStep(self._forward, self._pool, self._angles, captures=captures)
-        self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
         self.vocab_size = structure.vocab
 
     @property
@@ -67,7 +65,7 @@ class DeviceDecoder:
 
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], cache: DeviceCache, *, every_position: bool = False) -> Tensor:
-        with self._lock:
+        with self._pool.lock:
             if not every_position:
                 *_, hidden = self._append(token_ids, cache)
                 return self._forward.logits(hidden[0, -1:]).cpu()
@@ -76,13 +74,13 @@ class DeviceDecoder:
 
     @torch.inference_mode()
     def read(self, token_ids: Sequence[int], cache: DeviceCache) -> None:
-        with self._lock:
+        with self._pool.lock:
             for _ in self._append(token_ids, cache):
                 pass
 
     @torch.inference_mode()
     def decode(self, token_ids: Sequence[int], caches: Sequence[DeviceCache]) -> Decoded:
-        with self._lock:
+        with self._pool.lock:
             for cache in caches:
                 self._set_version(cache, 1)
             longest = max(cache.length for cache in caches) + 1
@@ -101,7 +99,7 @@ class DeviceDecoder:
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         cache = self.new_cache()
         cache.expected_length = len(token_ids)
-        with self._lock:
+        with self._pool.lock:
             return torch.cat([hidden[0].cpu() for hidden in self._append(token_ids, cache)])
 
     def memory_bytes(self) -> int:

@@ -6,6 +6,7 @@ back when it is computed again. Batches use the first slots, so that each batch 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -54,7 +55,8 @@ class DeviceCache:
         copy.length = length
         copy.token_ids = self.token_ids[:length]
         copy.rotary_version = self.rotary_version
-        copy.copied = self._pool.kept(self)[..., :length, :].clone()
+        with self._pool.lock:
+            copy.copied = self._pool.kept(self)[..., :length, :].clone()
         return copy
 
 
@@ -68,6 +70,8 @@ class SlotPool:
     def __init__(self, shape: KVShape, *, device: torch.device, dtype: torch.dtype, budget_bytes: int) -> None:
         self._shape = shape
         self._budget_bytes = budget_bytes
+        self.lock = threading.Lock()
+        """Held while a call moves sequences: two engines may share a decoder, which computes one call at a time."""
         self.token_bytes = 2 * shape.layers * shape.kv_heads * shape.head_dim * dtype.itemsize
         """Bytes of the keys and values of one token."""
         self._owners: list[weakref.ref[DeviceCache] | None] = []

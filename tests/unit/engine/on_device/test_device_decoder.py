@@ -179,13 +179,23 @@ def test_sequences_that_come_and_go_in_any_order_are_each_as_if_alone(folder_of:
             texts.rng.choice(operations)()
 
 
-def test_slots_that_are_too_few_serve_all_in_turn(folder_of: FolderOf, device: str) -> None:
+def test_slots_that_are_too_few_serve_all_in_turn(
+    folder_of: FolderOf, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder = on_device(folder_of("gemma2"), device)
+    kept = decoder._pool.kept
+
+    def alone(cache: DeviceCache) -> Tensor:
+        assert decoder._pool.lock.locked(), "another engine's call could move the sequence"
+        return kept(cache)
+
+    monkeypatch.setattr(decoder._pool, "kept", alone)
     decoder._pool._budget_bytes = 2 * LEAST_SPAN * decoder._pool.token_bytes
     assert decoder.rows_per_step == 2
     texts = Texts(decoder, folder_of("gemma2"), 1)
-    for _ in range(5):
+    for _ in range(4):
         texts.begin()
+    texts.fork()
     for _ in range(20):
         texts.decode()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,13 +57,21 @@ def load_on_device(
     try:
         if structure is not None:
             return _own_decoder(folder, config, structure, dtype, device, adapter)
-        general = load_general()
-        return general, moved(general, dtype, device, context_length)
-    except torch.OutOfMemoryError as error:
+        return _general_decoder(load_general(), dtype, device, context_length)
+    except Exception as error:
+        clear_frames(error.__traceback__)  # or the weights would stay on the device as long as somebody has the error
+        if not isinstance(error, torch.OutOfMemoryError):
+            raise
         raise InsufficientMemoryError(
             f"{folder.name} does not fit into the memory of {device} in {name_of(dtype)}: {first_line(error)}; choose "
             f"another device or a smaller model"
         ) from error
+
+
+def _general_decoder(
+    decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device, context_length: int
+) -> tuple[GeneralDecoder, DeviceProof]:
+    return decoder, moved(decoder, dtype, device, context_length)
 
 
 def _own_decoder(

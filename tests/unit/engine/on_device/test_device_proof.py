@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,15 @@ def test_a_device_is_refused_by_name_before_anything_is_read(tmp_path: Path) -> 
 
 
 def test_too_little_memory_of_a_device_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
+    decoders = []
+
+    def full(decoder: DeviceDecoder, *_: object, **__: object) -> None:
+        decoders.append(weakref.ref(decoder))
         raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB")
 
     monkeypatch.setattr(DeviceDecoder, "prefill", full)
-    with pytest.raises(InsufficientMemoryError, match=r"memory of cpu in float32: out of memory.*another device"):
+    with pytest.raises(
+        InsufficientMemoryError, match=r"memory of cpu in float32: out of memory.*another device"
+    ) as refused:
         load(folder, device="torch:cpu")
+    assert decoders[0]() is None, f"{refused.value!r} keeps the weights"

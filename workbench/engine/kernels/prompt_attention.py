@@ -6,9 +6,9 @@ import numpy as np
 
 from workbench.engine.kernels import compiled
 from workbench.engine.kernels.attention import first_position
-from workbench.engine.kernels.memory_access import address, number_bytes
+from workbench.engine.kernels.matrix_intrinsics import dequantize_blocks
+from workbench.engine.kernels.memory_access import ZERO, address, number_bytes
 from workbench.engine.kernels.panels import FMA, PANEL, ROW_BYTES, column_maxima, exp_columns, pack_panel
-from workbench.engine.kernels.products import dequantize_row
 from workbench.engine.kernels.prompt_products import factor_format, multiply, packed_bytes
 from workbench.engine.kernels.row_intrinsics import soft_cap
 from workbench.engine.kernels.simd import BF16, GROUP, LANES
@@ -59,7 +59,7 @@ def _score(prompt, keys, count, queries, padded, scratch, thread):
         start, stride = keys + position * row_bytes, row_bytes
         if prompt.arithmetic == FMA and prompt.kv_format == BF16:
             for row in range(PANEL):
-                dequantize_row((BF16, keys, 0, padded // GROUP), position + row, rows + row * 4 * padded)
+                dequantize_blocks(BF16, start + row * row_bytes, ZERO, padded // GROUP, ZERO, rows + row * 4 * padded)
             start, stride = rows, 4 * padded
         out = address(scratch.scores[thread]) + position * ROW_BYTES
         multiply(prompt.arithmetic, start, stride, queries, padded, out)

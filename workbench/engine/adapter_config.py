@@ -81,6 +81,8 @@ class AdapterConfig:
             return False
         if isinstance(self.targets, str):
             return self.targets == ALL_LINEAR or self._is_named("target_modules", self.targets, module)
+        if module in self.targets:
+            return True  # layers_to_transform limits only what is named by its end
         return self._is_named("target_modules", self.targets, module) and self._is_in_layers(module)
 
     def saves_module(self, module: str) -> bool:

@@ -23,6 +23,7 @@ from workbench.engine.fused_cache import FusedCache
 from workbench.engine.kernels import prompt, step, step_memory
 from workbench.engine.kernels import row_reductions as rows
 from workbench.engine.kernels.matrix import Matrix
+from workbench.engine.kernels.panels import FMA
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.team import Team
 from workbench.engine.loading import load
@@ -217,6 +218,22 @@ def test_a_prompt_is_near_its_tokens_one_by_one(folder: Path, precision: Precisi
         text = [5 + 7 * index % 350 for index in range(count)]
         for part, known in zip(read(text), read(text, every_position=True), strict=True):
             assert relative_error(part, known) < (1e-5 if precision == "float32" else 0.1)
+
+
+@PROMPT_PRECISIONS
+def test_a_prompt_in_float32_products_is_its_tokens_one_by_one(
+    folder: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor that multiplies nothing else, whose keys are bf16 in most precisions all the same."""
+    monkeypatch.setattr("workbench.engine.fused_prompt.best_arithmetic", lambda **_: FMA)
+    decoder, text = decoder_of(folder, precision), [5 + 7 * index % 350 for index in range(130)]
+    assert decoder.prompt_arithmetic == "float32"
+    one, other = decoder.new_cache(), decoder.new_cache()
+    with torch.inference_mode():
+        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text])
+        for part in (text[:70], text[70:]):
+            read = decoder.prefill(part, one, every_position=True)
+            assert relative_error(read, singly[one.length - len(part) : one.length]) < 1e-2
 
 
 @PROMPT_PRECISIONS

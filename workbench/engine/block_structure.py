@@ -12,6 +12,7 @@ from the configs of Hugging Face's architectures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -135,6 +136,17 @@ class BlockStructure:
     @property
     def key_size(self) -> int:
         return self.kv_heads * self.head_dim
+
+    def check_indices(self, token_ids: Sequence[int], length: int) -> None:
+        """Raise IndexError unless the embeddings have rows for all tokens of a text, and for its ``length`` positions.
+
+        The compiled step reads them by address, and CUDA would fail for good.
+        """
+        if not 0 <= min(token_ids) <= max(token_ids) < self.vocab:
+            given = f"ids from {min(token_ids)} to {max(token_ids)}"
+            raise IndexError(f"token ids must be from 0 to {self.vocab - 1}; got {given}")
+        if self.position_count and length > self.position_count:
+            raise IndexError(f"positions must be below {self.position_count}; got {length - 1}")
 
     def full_name(self, name: str) -> str:
         """Return a tensor's name with the prefix of the base model, which some files omit."""

@@ -110,7 +110,7 @@ class FusedDecoder:
         with self._lock:
             cache = self.new_cache()
             self._set_version(cache, len(token_ids))
-            self._check_indices(token_ids, len(token_ids))
+            self._structure.check_indices(token_ids, len(token_ids))
             hidden = self._hidden_states(token_ids, cache)
             return apply_norm(self._structure, hidden, self._weights.final_norm)
 
@@ -122,7 +122,7 @@ class FusedDecoder:
             logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), summaries)
             found = summaries.read()
         for cache, token_id in zip(caches, token_ids, strict=True):
-            self._advance(cache, [token_id])
+            cache.advance(self._structure, [token_id])
         return Decoded(logits, found)
 
     def memory_bytes(self) -> int:
@@ -142,20 +142,17 @@ class FusedDecoder:
             positions, logits_rows = range(past, past + count), count if every_position else 1
             logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
         else:
-            self._check_indices(token_ids, past + count)
+            self._structure.check_indices(token_ids, past + count)
             hidden = self._prompts.read(token_ids, cache, every_position=every_position)
             logits = self._logits(hidden) if wants_logits else hidden.new_empty(0)
-        self._advance(cache, token_ids)
+        cache.advance(self._structure, token_ids)
         return logits
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together."""
         if self._shape.experts:
             return [token_ids[start : start + _EXPERT_TOKENS] for start in range(0, len(token_ids), _EXPERT_TOKENS)]
-        first = self._structure.rotary_border - cache.length
-        if 0 < first < len(token_ids) and cache.expected_length <= self._structure.rotary_border:
-            return [token_ids[:first], token_ids[first:]]  # with different versions of the angles
-        return [token_ids]
+        return cache.split(self._structure, token_ids)
 
     def _hidden_states(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
         """Append tokens to a sequence; return hidden states of the last layer, float32, shape (tokens, hidden)."""
@@ -171,22 +168,13 @@ class FusedDecoder:
 
     def _set_version(self, cache: FusedCache, count: int) -> None:
         """Recompute a sequence if it gets too long for the angles of its keys with ``count`` more tokens."""
-        border = self._structure.rotary_border
-        if not border:
-            return
-        version = int(max(cache.expected_length, cache.length + count) > border)
+        version = cache.version_with(self._structure, count)
         if cache.token_ids and version != cache.rotary_version:
             computed = self.new_cache()
             computed.rotary_version = version
             self._prompts.read(cache.token_ids, computed)
             cache.kv[:, :, :, : cache.length] = computed.kv[:, :, :, : cache.length]
         cache.rotary_version = version
-
-    def _advance(self, cache: FusedCache, token_ids: Sequence[int]) -> None:
-        """Count tokens whose keys and values have been written."""
-        cache.length += len(token_ids)
-        if self._structure.rotary_border:
-            cache.token_ids += token_ids
 
     def _step(
         self,
@@ -201,7 +189,7 @@ class FusedDecoder:
         Rows may be consecutive tokens of one sequence.
         """
         rows, longest = len(token_ids), max(positions) + 1
-        self._check_indices(token_ids, longest)
+        self._structure.check_indices(token_ids, longest)
         for cache, position in zip(caches, positions, strict=True):
             cache.reserve(position + 1 - cache.length)
         cos, sin = self._rotary.rows(positions, [cache.rotary_version for cache in caches])
@@ -223,15 +211,6 @@ class FusedDecoder:
         )  # fmt: skip
         size.record(time.perf_counter() - started)
         return logits[:, : self._shape.vocab]
-
-    def _check_indices(self, token_ids: Sequence[int], longest: int) -> None:
-        """Raise unless the embeddings have rows for all tokens and positions, because the step reads by address."""
-        vocab, positions = self._structure.vocab, self._structure.position_count
-        if not 0 <= min(token_ids) <= max(token_ids) < vocab:
-            given = f"ids from {min(token_ids)} to {max(token_ids)}"
-            raise IndexError(f"token ids must be from 0 to {vocab - 1}; got {given}")
-        if positions and longest > positions:
-            raise IndexError(f"positions must be below {positions}; got {longest - 1}")
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:
         """Return scratch memory: one for each batch size, and one, of the last prompt chunk, for all larger sizes."""

@@ -9,27 +9,22 @@ import torch
 from workbench.engine.kernels.matrix import padded
 from workbench.engine.kernels.simd import GROUP
 from workbench.engine.kernels.step_memory import Shape
+from workbench.engine.sequence_state import SequenceState
 
 _SPARE = 256
 """Tokens after a text for which its buffer has room: an answer, or the next turn of a chat."""
 
 
-class FusedCache:
+class FusedCache(SequenceState):
     """Keys and values of one sequence for all layers, in one buffer that grows by doubling or to the expected length.
 
     To grow is to copy, which takes as long as several decode steps.
     """
 
     def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _SPARE) -> None:
+        super().__init__()
         self._shape = shape
         self._limit = limit
-        self.length = 0
-        self.token_ids: list[int] = []
-        """The tokens, if the angles of rotary positions depend on the length of the text."""
-        self.expected_length = 0
-        """Length of the text that is being prefilled, if it is known before the end."""
-        self.rotary_version = 0
-        """Version of the angles that the keys were computed with."""
         self._allocate(capacity, dtype)
 
     @property
@@ -39,9 +34,7 @@ class FusedCache:
     def fork(self, length: int) -> Self:
         copy = type(self)(self._shape, self.kv.dtype, self._limit, length + _SPARE)
         copy.kv[:, :, :, :length] = self.kv[:, :, :, :length]
-        copy.length = length
-        copy.token_ids = self.token_ids[:length]
-        copy.rotary_version = self.rotary_version
+        copy.take_state(self, length)
         return copy
 
     def reserve(self, count: int) -> None:

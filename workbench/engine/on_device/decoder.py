@@ -84,7 +84,7 @@ class DeviceDecoder:
             for cache in caches:
                 self._set_version(cache, 1)
             longest = max(cache.length for cache in caches) + 1
-            self._check_indices(token_ids, longest)
+            self._structure.check_indices(token_ids, longest)
             self._reserve(longest)
             rows, span = self.rows_per_step, span_of(longest)  # fewer rows than before if the slots have grown
             parts = [
@@ -92,7 +92,7 @@ class DeviceDecoder:
                 for first in range(0, len(caches), rows)
             ]
             for token_id, cache in zip(token_ids, caches, strict=True):
-                self._advance(cache, [token_id])
+                cache.advance(self._structure, [token_id])
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     @torch.inference_mode()
@@ -124,7 +124,7 @@ class DeviceDecoder:
 
     def _append_part(self, token_ids: Sequence[int], cache: DeviceCache) -> Tensor:
         past, length = cache.length, cache.length + len(token_ids)
-        self._check_indices(token_ids, length)
+        self._structure.check_indices(token_ids, length)
         self._reserve(length)
         slot, span = self._pool.hold(cache), -(-length // _PROMPT_SPAN) * _PROMPT_SPAN
         positions = torch.arange(past, length, device=self.device).unsqueeze(0)
@@ -134,22 +134,17 @@ class DeviceDecoder:
             self._angles.rows(positions, versions),
             Span(self._pool.view(slot, 1, span), positions),
         )
-        self._advance(cache, token_ids)
+        cache.advance(self._structure, token_ids)
         return hidden
 
     def _parts(self, token_ids: Sequence[int], cache: DeviceCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together, with the same version of the angles."""
-        first = self._structure.rotary_border - cache.length
-        split = 0 < first < len(token_ids) and cache.expected_length <= self._structure.rotary_border
-        pieces = [token_ids[:first], token_ids[first:]] if split else [token_ids]
+        pieces = cache.split(self._structure, token_ids)
         return [piece[start : start + PART] for piece in pieces for start in range(0, len(piece), PART)]
 
     def _set_version(self, cache: DeviceCache, count: int) -> None:
         """Recompute a sequence if it gets too long for the angles of its keys with ``count`` more tokens."""
-        border = self._structure.rotary_border
-        if not border:
-            return
-        version = int(max(cache.expected_length, cache.length + count) > border)
+        version = cache.version_with(self._structure, count)
         if cache.token_ids and version != cache.rotary_version:
             computed = self.new_cache()
             computed.rotary_version = version
@@ -158,24 +153,9 @@ class DeviceDecoder:
             self._pool.replace(cache, computed)
         cache.rotary_version = version
 
-    def _advance(self, cache: DeviceCache, token_ids: Sequence[int]) -> None:
-        """Count tokens whose keys and values have been written."""
-        cache.length += len(token_ids)
-        if self._structure.rotary_border:
-            cache.token_ids += token_ids
-
     def _reserve(self, length: int) -> None:
         self._pool.reserve(length)
         self._angles.reserve(self._pool.capacity)
-
-    def _check_indices(self, token_ids: Sequence[int], longest: int) -> None:
-        """Raise unless the embeddings have rows for all tokens and positions: CUDA would fail for good."""
-        vocab, positions = self._structure.vocab, self._structure.position_count
-        if not 0 <= min(token_ids) <= max(token_ids) < vocab:
-            given = f"ids from {min(token_ids)} to {max(token_ids)}"
-            raise IndexError(f"token ids must be from 0 to {vocab - 1}; got {given}")
-        if positions and longest > positions:
-            raise IndexError(f"positions must be below {positions}; got {longest - 1}")
 
 
 def _joined(parts: Sequence[Decoded]) -> Decoded:

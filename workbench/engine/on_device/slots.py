@@ -14,6 +14,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from workbench.engine.sequence_state import SequenceState
+
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Numbers of slots that a batch may use."""
 
@@ -29,18 +31,12 @@ class KVShape(NamedTuple):
     head_dim: int
 
 
-class DeviceCache:
+class DeviceCache(SequenceState):
     """Keys and values of one sequence; satisfies `KVCache`."""
 
     def __init__(self, pool: SlotPool) -> None:
+        super().__init__()
         self._pool = pool
-        self.length = 0
-        self.token_ids: list[int] = []
-        """The tokens, if the angles of rotary positions depend on the length of the text."""
-        self.expected_length = 0
-        """Length of the text that is being prefilled, if it is known before the end."""
-        self.rotary_version = 0
-        """Version of the angles that the keys were computed with."""
         self.slot: int | None = None
         """Index of the slot with the keys and values; None if `copied` has them, or if there are none."""
         self.copied: Tensor | None = None
@@ -52,9 +48,7 @@ class DeviceCache:
 
     def fork(self, length: int) -> Self:
         copy = type(self)(self._pool)
-        copy.length = length
-        copy.token_ids = self.token_ids[:length]
-        copy.rotary_version = self.rotary_version
+        copy.take_state(self, length)
         with self._pool.lock:
             copy.copied = self._pool.kept(self)[..., :length, :].clone()
         return copy

@@ -24,7 +24,7 @@ _MODEL_FIXTURES = _REAL_MODEL_FIXTURES | {"family_folder", "tiny_folders", "tiny
 _MODEL_MODULES = frozenset(
     f"tests.{name}"
     for name in (
-        *("fakes.gguf_models", "sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models"),
+        *("exact_logits", "fakes.gguf_models", "sentence_models", "tiny_adapters", "tiny_classifiers", "tiny_models"),
         *("tiny_structures", "tiny_vision_models", "zoo", "zoo_models"),
     )
 )

@@ -13,6 +13,7 @@ import pytest
 import transformers
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
+from tests.tiny_structures import LONG_ROPE
 from tests.zoo import Found, check, check_folder, kinds
 
 DOZEN: dict[str, str] = {
@@ -61,13 +62,7 @@ def test_the_fused_step_is_right_for_all_its_structures(tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_phi3_with_longrope_is_right(tmp_path: Path, *, fast: bool) -> None:
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [2.0, 5.0, 9.0, 30.0],
-        "original_max_position_embeddings": 128,
-    }
+    rope = LONG_ROPE | {"original_max_position_embeddings": 128}
     make: Any = transformers.Phi3Config
     config = make(
         vocab_size=384, **llama_like(rope_parameters=rope, original_max_position_embeddings=128), sliding_window=None

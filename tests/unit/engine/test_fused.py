@@ -15,9 +15,16 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.exact_logits import (
+    check_equal,
+    check_rows_on_both_sides_of_longropes_border,
+    logits_by,
+    some_ids,
+    transformers_model,
+)
 from tests.fakes.listening import generate
 from tests.tiny_models import bpe_tokenizer, save_config
-from tests.tiny_structures import FAMILIES, FUSED, GENERAL, LONG_ROPE, VOCAB, Llama, shaped
+from tests.tiny_structures import FAMILIES, FUSED, GENERAL, VOCAB
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
@@ -25,9 +32,6 @@ from workbench.engine.model_reading import head_order
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError
-
-TOLERANCE = 1e-5
-"""Of the largest logit, which is between 5 and 40 here: float32 cannot do better by more than a few of its steps."""
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +50,13 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def both(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> tuple[FusedDecoder, GeneralDecoder]:
     """The fused decoder of a case, and transformers' own."""
     folder = folder_of(request.param)
+    return fused_of(folder), oracle(folder)
+
+
+def fused_of(folder: Path) -> FusedDecoder:
     fused = load(folder).decoder
-    assert isinstance(fused, FusedDecoder), f"{request.param} must take the fast way"
-    return fused, oracle(folder)
+    assert isinstance(fused, FusedDecoder), f"{folder.name} must take the fast way"
+    return fused
 
 
 def oracle(folder: Path) -> GeneralDecoder:
@@ -57,21 +65,10 @@ def oracle(folder: Path) -> GeneralDecoder:
     return general
 
 
-def some_ids(count: int, seed: int = 0) -> list[int]:
-    rng = random.Random(seed)
-    return [rng.randrange(VOCAB) for _ in range(count)]
-
-
 def logits_of(decoder: Decoder, token_ids: list[int]) -> Tensor:
     """One forward over the whole text, logits of every position, shape (tokens, vocab)."""
     with torch.inference_mode():
         return decoder.prefill(token_ids, decoder.new_cache(), every_position=True)
-
-
-def check_equal(found: Tensor, expected: Tensor) -> None:
-    assert found.dtype == torch.float32
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
 Both = tuple[FusedDecoder, GeneralDecoder]
@@ -247,17 +244,7 @@ def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: Callable[[str
 
 
 def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path) -> None:
-    config = shaped(Llama, rope_parameters=LONG_ROPE | {"original_max_position_embeddings": 24})
-    folder = save_config(tmp_path, config, bpe_tokenizer(VOCAB), vectors=0.3)
-    decoder, texts = load(folder).decoder, [some_ids(count, count) for count in (10, 24, 25, 60)]
-    assert isinstance(decoder, FusedDecoder)
-    with torch.inference_mode():
-        caches = [decoder.new_cache() for _ in texts]
-        for text, cache in zip(texts, caches, strict=True):
-            decoder.prefill(text[:-1], cache)
-        together = decoder.decode([text[-1] for text in texts], caches).logits
-    for row, text in enumerate(texts):
-        check_equal(together[row : row + 1], transformers_logits(folder, text)[-1:])
+    check_rows_on_both_sides_of_longropes_border(tmp_path, fused_of)
 
 
 # ---------------------------------------------------------------------------------------------------------- forks
@@ -290,10 +277,7 @@ def test_any_other_structure_takes_the_general_way_and_is_right(folder_of: Calla
 
 
 def transformers_logits(folder: Path, token_ids: list[int]) -> Tensor:
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    with torch.inference_mode():
-        logits: Tensor = model.eval()(torch.tensor([token_ids]), use_cache=False).logits[0]
-    return logits
+    return logits_by(transformers_model(folder), token_ids)
 
 
 @pytest.mark.parametrize("case", ["grouped", "qwen2", "qwen3", "mistral"])

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from tests.tiny_models import FAMILIES, UNICODE_CORPUS, llama_like, save_config
+from tests.tiny_structures import LLAMA3_ROPE
 from workbench.engine import loading
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import LoadedModel, load
@@ -28,14 +29,7 @@ Load = Callable[..., LoadedModel]
 ROPES: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default", "rope_theta": 50_000.0},
     "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0},
-    "llama3": {
-        "rope_type": "llama3",
-        "rope_theta": 10_000.0,
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    },
+    "llama3": LLAMA3_ROPE,
     "dynamic": {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0},
     "yarn": {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 128},
     "longrope": {

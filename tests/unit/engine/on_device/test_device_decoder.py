@@ -13,14 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.budget import budget
+from tests.exact_logits import (
+    check_equal,
+    check_rows_on_both_sides_of_longropes_border,
+    logits_by,
+    some_ids,
+    transformers_model,
+)
 from tests.fakes.listening import generate, submit
 from tests.tiny_models import bpe_tokenizer, save_config
-from tests.tiny_structures import FUSED, LONG_ROPE, VOCAB, Llama, shaped
+from tests.tiny_structures import FUSED, VOCAB
 from workbench.engine.kernels.row_reductions import SUMMARIZED, softmax_stats, top_k_values
 from workbench.engine.loading import load
 from workbench.engine.on_device import step
@@ -29,9 +35,6 @@ from workbench.engine.on_device.slots import LEAST_SPAN, DeviceCache
 from workbench.engine.on_device.summaries import read_summaries, summarize
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
-
-TOLERANCE = 1e-5
-"""Of the largest logit, as for the fused step."""
 
 DIVERSE = ("gemma2", "gpt2", "stablelm-parallel", "olmo2", "qwen3-moe", "cohere2", "granite", "gpt-neox")
 """Structures that differ most from each other; WORKBENCH_FULL_LAWS=1 tries all."""
@@ -63,27 +66,12 @@ def on_device(folder: Path, device: str) -> DeviceDecoder:
     return decoder
 
 
-@cache
-def oracle(folder: Path) -> Any:
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+oracle = cache(transformers_model)
 
 
 def exact(folder: Path, token_ids: list[int]) -> Tensor:
     """The logits of every position by one forward pass of transformers."""
-    with torch.inference_mode():
-        logits: Tensor = oracle(folder)(torch.tensor([token_ids]), use_cache=False).logits[0]
-    return logits
-
-
-def some_ids(count: int, seed: int = 0) -> list[int]:
-    rng = random.Random(seed)
-    return [rng.randrange(VOCAB) for _ in range(count)]
-
-
-def check_equal(found: Tensor, expected: Tensor) -> None:
-    assert found.dtype == torch.float32
-    assert found.shape == expected.shape
-    assert float((found.cpu() - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
+    return logits_by(oracle(folder), token_ids)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -237,15 +225,7 @@ def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(fold
 
 
 def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path, device: str) -> None:
-    config = shaped(Llama, rope_parameters=LONG_ROPE | {"original_max_position_embeddings": 24})
-    folder = save_config(tmp_path, config, bpe_tokenizer(VOCAB), vectors=0.3)
-    decoder, texts = on_device(folder, device), [some_ids(count, count) for count in (10, 24, 25, 60)]
-    caches = [decoder.new_cache() for _ in texts]
-    for text, one in zip(texts, caches, strict=True):
-        decoder.prefill(text[:-1], one)
-    together = decoder.decode([text[-1] for text in texts], caches).logits
-    for row, text in enumerate(texts):
-        check_equal(together[row : row + 1], exact(folder, text)[-1:])
+    check_rows_on_both_sides_of_longropes_border(tmp_path, lambda folder: on_device(folder, device))
 
 
 class RecordedStep:

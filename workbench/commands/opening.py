@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.devices import DEVICE_VARIABLE, checked_device
+from workbench.devices import checked_device
 from workbench.errors import ConfigError, InvalidRequestError, StateError
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def _config_for(model: str, precision: str | None, device: str | None) -> dict[s
 
     It has the shields of the default run config, and the sentence model that they judge with.
     """
-    from workbench.stack.run_config import SENTENCE_MODEL, default_run_config
+    from workbench.stack.run_config import SENTENCE_MODEL, default_device, default_run_config
 
-    provider: dict[str, Any] = {"models": [model], "device": device or os.environ.get(DEVICE_VARIABLE) or "auto"}
+    provider: dict[str, Any] = {"models": [model], "device": default_device(device)}
     if precision is not None:
         # In the protocol, float32 is no quantization.
         provider["quantization"] = None if precision == "float32" else {"type": precision}

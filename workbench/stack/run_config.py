@@ -79,7 +79,7 @@ def load_run_config(
     if source is None and (path := os.environ.get(CONFIG_VARIABLE)):
         source = path
     if source is None:
-        return checked(default_run_config(precision or "int4", _default_device(device)))
+        return checked(default_run_config(precision or "int4", default_device(device)))
     if isinstance(source, RunConfig):
         return checked(source)
     if isinstance(source, str | Path):
@@ -87,8 +87,12 @@ def load_run_config(
     return checked(RunConfig.model_validate(_completed(source)))
 
 
-def _default_device(given: str | None) -> str:
-    """Return the device of the default config; raise `ConfigError` for a name that no setting may have."""
+def default_device(given: str | None) -> str:
+    """Return a given device, or that of ``WORKBENCH_DEVICE``, or ``auto``.
+
+    Raises:
+        ConfigError: no setting may have this name; the message says where it was found.
+    """
     field, name = ("device", given) if given is not None else (DEVICE_VARIABLE, os.environ.get(DEVICE_VARIABLE))
     try:
         return checked_device(name or "auto", field)

@@ -24,6 +24,8 @@ TORCH_BUILD := $(BIN)/python scripts/torch_build.py --constraint constraints.txt
 # Tests that share what takes long to start are a group, and stay together; see tests/grouping.py.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 QUICK := not (bench or browser or kernel or model or ray or server)
+# Before it starts any process, pytest imports the conftest of every folder that is named here; of tests/ it is a light one.
+QUICK_FOLDERS := tests $(addprefix --ignore=tests/,benchmarks browser kernel laws)
 
 # The suite starts hundreds of processes; without byte code each of them compiles the workbench anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,7 +53,7 @@ test: $(STAMPS)/test $(STAMPS)/compiled chromium models lint test-js ## set up, 
 check: export FEWER_INPUTS := 1
 check: $(STAMPS)/test $(STAMPS)/node ## run the gates and all tests that need no model, browser, kernel, Ray or server, as before a push
 	@$(MAKE) --no-print-directory lint test-js & gates=$$!; \
-	$(PYTEST) -m "$(QUICK)" tests/conformance tests/notebooks tests/unit $(ARGS) || failed=1; \
+	$(PYTEST) -m "$(QUICK)" $(QUICK_FOLDERS) $(ARGS) || failed=1; \
 	wait $$gates && exit $${failed:-0}
 
 lint: $(STAMPS)/test $(STAMPS)/node ## check formatting, lint, types and import directions of Python and JavaScript

@@ -27,6 +27,7 @@ from workbench.gguf_files import (
     GgufModel,
     begins_as_gguf,
     config_of,
+    is_later_part,
     is_unchanged,
     part_paths,
     precision_name,
@@ -73,6 +74,8 @@ def gguf_folder(path: Path) -> Path:
         CatalogError: the cache cannot be written.
     """
     parts = part_paths(path)
+    if path.is_dir():
+        raise ModelFormatError(f"{path} is a folder; {_advice(path)}.")
     try:
         stamps = [(str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
     except OSError as error:
@@ -87,6 +90,17 @@ def gguf_folder(path: Path) -> Path:
     except OSError as error:
         raise CatalogError(f"{folder.parent}, the cache of GGUF files, cannot be written: {reason(error)}.") from error
     return folder
+
+
+def _advice(folder: Path) -> str:
+    """Return what to name instead of a folder."""
+    named = sorted(path.name for path in folder.glob("*.[gG][gG][uU][fF]") if not is_later_part(path))
+    if named:
+        others = f" or another of its {len(named)} GGUF files" if len(named) > 1 else ""
+        return f"name the GGUF file in it: {_PREFIX}{folder / named[0]}{others}"
+    if (folder / "config.json").is_file():
+        return f"name it without {_PREFIX}"
+    return "name a GGUF file; it has none"
 
 
 def _make(folder: Path, model: GgufModel, stamps: list[tuple[str, int, int]]) -> None:

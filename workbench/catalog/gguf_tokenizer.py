@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, processors
 
 from workbench.catalog.gguf_vocabularies import adds_bos, byte_level_tokenizer, listed, piece_tokenizer
+from workbench.gguf_files.tokenizers import check_tokenizer
 
 _CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types: never part of text, and text that is always one token
 _NAMED_TOKENS = {
@@ -37,17 +38,15 @@ def write_tokenizer(
     Raises:
         ValueError: the tokenizer is neither byte-level BPE nor a SentencePiece BPE, or a part of it is not known.
     """
+    check_tokenizer(fields)
     tokens = _checked_tokens(fields)
     types: list[int] = list(listed(fields, "tokenizer.ggml.token_type", int) or [1] * len(tokens))
     if len(types) != len(tokens):
         raise ValueError(f"tokenizer.ggml.token_type has {len(types)} values for {len(tokens)} tokens")
-    kind = fields.get("tokenizer.ggml.model")
-    if kind == "gpt2":
+    if fields["tokenizer.ggml.model"] == "gpt2":
         tokenizer = byte_level_tokenizer(fields, tokens)
-    elif kind == "llama":
-        tokens, tokenizer = piece_tokenizer(fields, tokens, types, ranks_by_place=ranks_by_place)
     else:
-        raise ValueError(f"tokenizer of kind {kind!r}; byte-level BPE (gpt2) and SentencePiece BPE (llama) are read")
+        tokens, tokenizer = piece_tokenizer(fields, tokens, types, ranks_by_place=ranks_by_place)
     kinds = list(zip(tokens, types, strict=True))
     controls = [AddedToken(token, normalized=False, special=True) for token, one in kinds if one == _CONTROL]
     tokenizer.add_special_tokens(controls)

@@ -3,66 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from workbench.gguf_files.tokenizers import Split, split_of
 
 _SPACE = "\u2581"
 _UNKNOWN, _CONTROL, _UNUSED, _BYTE = 2, 3, 5, 6
 """llama.cpp's types of tokens that no merge makes."""
 _LONGEST_PIECE = 1024
 """Most characters of a piece that merges make. A piece is cut in all places to find them; real ones are shorter."""
-
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_START = r"[^\r\n\p{L}\p{N}]?"
-_SLASHES = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-class _Split(NamedTuple):
-    """How a byte-level vocabulary cuts texts before it merges."""
-
-    pattern: str | None = None
-    """Regular expression; None is GPT-2's."""
-    digits: bool = False
-    """Whether each digit is cut off first."""
-    ignores_merges: bool = False
-    """Whether a part that is a token is taken as it is."""
-    begins: bool = False
-    """Whether texts begin with BOS, unless the file says otherwise."""
-    composes: bool = False
-    """Whether texts are normalized to NFC."""
-
-
-_GPT2 = _Split()
-_DIGITS = _Split(digits=True)
-_LLAMA3 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", ignores_merges=True, begins=True)
-_DBRX = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}")
-_QWEN2 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}", composes=True)
-_STABLELM2 = _Split(rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}")
-_TEKKEN = _Split(
-    rf"{_START}{_UPPER}*{_LOWER}+|{_START}{_UPPER}+{_LOWER}*|\p{{N}}|{_SLASHES}", ignores_merges=True, begins=True
-)
-
-_SPLITS: Mapping[str, _Split] = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "olmo": _GPT2,
-    "smollm": _DIGITS,
-    "starcoder": _DIGITS,
-    "refact": _DIGITS,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "llama-bpe": _LLAMA3,
-    "dbrx": _DBRX,
-    "smaug-bpe": _DBRX,
-    "qwen2": _QWEN2,
-    "stablelm2": _STABLELM2,
-    "tekken": _TEKKEN,
-}
-"""Splits by ``tokenizer.ggml.pre``."""
 
 
 def listed(fields: Mapping[str, Any], key: str, *kinds: type) -> Sequence[Any] | None:
@@ -77,12 +28,12 @@ def listed(fields: Mapping[str, Any], key: str, *kinds: type) -> Sequence[Any] |
 
 def adds_bos(fields: Mapping[str, Any]) -> bool:
     """Return whether the vocabulary's texts begin with BOS where a file does not say so."""
-    return _split(fields).begins
+    return split_of(fields).begins
 
 
 def byte_level_tokenizer(fields: Mapping[str, Any], tokens: Sequence[str]) -> Tokenizer:
     """Return a byte-level BPE without its added tokens; raise ValueError for a pre-tokenizer that is not known."""
-    split = _split(fields)
+    split = split_of(fields)
     merges = [tuple(merge.split(" ", 1)) for merge in listed(fields, "tokenizer.ggml.merges", str) or ()]
     vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
     try:
@@ -152,14 +103,7 @@ def _merges(vocabulary: Mapping[str, int], ranks: Sequence[float], types: Sequen
 _UNMERGED = frozenset({_UNKNOWN, _CONTROL, _UNUSED, _BYTE})
 
 
-def _split(fields: Mapping[str, Any]) -> _Split:
-    name = fields.get("tokenizer.ggml.pre", "default")
-    if name not in _SPLITS:
-        raise ValueError(f"pre-tokenizer {name!r} (tokenizer.ggml.pre); those read are {', '.join(_SPLITS)}")
-    return _SPLITS[name]
-
-
-def _pre_tokenizer(split: _Split) -> pre_tokenizers.PreTokenizer:
+def _pre_tokenizer(split: Split) -> pre_tokenizers.PreTokenizer:
     if split.pattern is not None:
         cut = pre_tokenizers.Split(Regex(split.pattern), behavior="isolated")
         return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

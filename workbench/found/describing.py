@@ -19,9 +19,18 @@ from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
 from workbench.found.safetensors_folder import FolderFacts, read_folder
 from workbench.found.searching import Candidate
-from workbench.gguf_files import GgufTensor, part_paths, precision_name, read_gguf_header
+from workbench.gguf_files import (
+    GgufHeader,
+    GgufModel,
+    GgufTensor,
+    config_of,
+    part_paths,
+    precision_name,
+    read_gguf_header,
+)
 from workbench.gguf_files.tensor_names import LAYOUTS
 from workbench.gguf_files.tensor_types import READ_TYPES
+from workbench.gguf_files.tokenizers import check_tokenizer
 from workbench.machine import memory_limit_bytes
 from workbench.records import FoundModel
 from workbench.sentence_parts import LIST
@@ -86,27 +95,25 @@ def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     """Return the facts of a GGUF file, with its other parts; files of one stamp are read once by this process."""
     first = parts[0][0]
     weights_by_type: dict[str, int] = {}
-    tensors: list[GgufTensor] = []
-    architecture = file_type = other = None
+    headers: list[tuple[Path, GgufHeader]] = []
     problem = ""
     try:
         for path, _ in parts:
             header = read_gguf_header(path, quick=True)
-            tensors += header.tensors
+            headers.append((path, header))
             for name, count in header.weights_by_type.items():
                 weights_by_type[name] = weights_by_type.get(name, 0) + count
-            if path == first:
-                architecture, file_type = _shown(header.text("general.architecture")), header.whole("general.file_type")
-                other = header.other_content
     except ModelFormatError as error:
         problem = _shortened_problem(error, first)
+    whole = headers[0][1] if headers else None
+    architecture = _shown(whole.text("general.architecture")) if whole else None
     return _FileFacts(
         architecture=architecture,
         parameters=sum(weights_by_type.values()) or None,
-        precision=precision_name(file_type, weights_by_type),
+        precision=precision_name(whole and whole.whole("general.file_type"), weights_by_type),
         size_bytes=sum(stamp[0] for _, stamp in parts if stamp),
-        memory_bytes=_memory_bytes(architecture, tensors),
-        problem=problem or _file_problem(other, architecture, weights_by_type),
+        memory_bytes=_memory_bytes(architecture, [tensor for _, header in headers for tensor in header.tensors]),
+        problem=problem or _file_problem(headers, architecture, weights_by_type),
     )
 
 
@@ -119,8 +126,11 @@ def _stamp(path: Path) -> _Stamp:
     return status.st_size, status.st_mtime_ns
 
 
-def _file_problem(other: str | None, architecture: str | None, weights_by_type: dict[str, int]) -> str:
-    if other:
+def _file_problem(
+    headers: Sequence[tuple[Path, GgufHeader]], architecture: str | None, weights_by_type: Mapping[str, int]
+) -> str:
+    path, header = headers[0]
+    if other := header.other_content:
         return f"it is of the type {shortened(other)} (general.type), not a model"
     if not weights_by_type:
         return "the file has no weights"
@@ -128,7 +138,26 @@ def _file_problem(other: str | None, architecture: str | None, weights_by_type: 
         kind = f"{architecture} models" if architecture else "an unnamed architecture"
         return f"GGUF files of {kind} cannot be served yet"
     unread = sorted(set(weights_by_type) - READ_TYPES)
-    return f"weights of the type {unread[0]} cannot be read yet" if unread else ""
+    if unread:
+        return f"weights of the type {unread[0]} cannot be read yet"
+    tensors = {
+        tensor.name: (tensor, part, of_part.data_start + tensor.offset)
+        for part, of_part in headers
+        for tensor in of_part.tensors
+    }
+    return _setting_problem(GgufModel(path, header, tensors))
+
+
+def _setting_problem(model: GgufModel) -> str:
+    """Return which setting of a file cannot be served, as opening it would say."""
+    try:
+        config_of(model)
+        check_tokenizer(model.header.metadata)
+    except ModelFormatError as error:
+        return _shortened_problem(error, model.path)
+    except ValueError as error:
+        return f"it cannot be served: {error}"
+    return ""
 
 
 def _memory_bytes(architecture: str | None, tensors: Sequence[GgufTensor]) -> int | None:

@@ -109,10 +109,11 @@ def _llama3(model: GgufModel, base: float) -> dict[str, Any]:
     if factor == 1.0:
         return {}
     low, high = 1.0, 4.0
+    is_possible = base >= 1 and all(math.isfinite(one) and one > 0 for one in factors)
     for index, found in enumerate(factors):
-        turns = _LLAMA_CONTEXT * base ** (-2 * index / width) / (2 * math.pi)
+        turns = _LLAMA_CONTEXT * base ** (-2 * index / width) / (2 * math.pi) if is_possible else 0.0
         smooth = min(max((turns - low) / (high - low), 0.0), 1.0)
-        if not math.isclose(1 / ((1 - smooth) / factor + smooth), found, rel_tol=1e-4):
+        if not is_possible or not math.isclose(1 / ((1 - smooth) / factor + smooth), found, rel_tol=1e-4):
             raise ModelFormatError(
                 f"{model.path} scales rotary angles (rope_freqs.weight) in another way than Llama 3.1, "
                 f"which cannot be served yet."

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator
 
+from workbench.errors import InvalidRequestError
 from workbench.protocol.base import ConfigModel
 
 ENVIRONMENT = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -58,6 +59,13 @@ class StackRunConfig(ConfigModel):
     providers: dict[str, list[Provider]]
     model_folders: list[str] = Field(default_factory=list, exclude_if=lambda folders: not folders)
     """Folders to find models in, besides those of other programs."""
+
+    @field_validator("model_folders", mode="before")
+    @classmethod
+    def _refuse_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise InvalidRequestError("model_folders", value, "a list of folders, such as [~/models, /data/models]")
+        return value
 
 
 RunConfig: TypeAlias = StackRunConfig

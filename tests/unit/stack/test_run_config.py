@@ -155,6 +155,10 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
             ),
         ),
         (config_of(echo(delay_s=-1)), "providers.inference[0].config.delay_s must be greater than or equal to 0"),
+        (
+            config_of(echo()) | {"model_folders": "/models"},
+            "model_folders must be a list of folders, such as [~/models, /data/models]; got a str",
+        ),
         (config_of(echo(models="one")), "providers.inference[0].config.models must be a valid list; got a str"),
         (
             config_of(

@@ -139,6 +139,22 @@ def dense_shapes(stored: GroupedLayout, shapes: Shapes) -> dict[str, tuple[int, 
     return dense
 
 
+def mxfp4_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of weights as transformers unpacks those in the format mxfp4.
+
+    A matrix is stored as ``NAME_blocks``, shape (experts, rows, groups, 16), with two numbers of 4 bits in a byte, and
+    ``NAME_scales``, shape (experts, rows, groups). It becomes ``NAME``, shape (experts, columns, rows).
+    """
+    unpacked = dict(shapes)
+    for name, shape in shapes.items():
+        matrix = name.removesuffix("_blocks")
+        if matrix != name and len(shape) > 2 and shapes.get(f"{matrix}_scales") == shape[:-1]:
+            *outer, rows, groups, nbytes = shape
+            del unpacked[name], unpacked[f"{matrix}_scales"]
+            unpacked[matrix] = (*outer, groups * nbytes * 2, rows)
+    return unpacked
+
+
 def _matching(shapes: Shapes, rows: int, columns: int) -> tuple[int, int] | None:
     """Return (rows, columns) if the other tensors of GPTQ or AWQ have the shapes that follow from q."""
     scales = shapes.get("scales", ())

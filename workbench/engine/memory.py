@@ -16,9 +16,9 @@ from workbench.engine import devices
 from workbench.engine.adapters import Adapter
 from workbench.engine.devices import CPU
 from workbench.engine.gguf_weights import gguf_shapes, gguf_types, is_gguf
-from workbench.engine.grouped_layouts import dense_shapes
+from workbench.engine.model_folder import read_json
 from workbench.engine.precision import PRECISIONS, Precision
-from workbench.engine.quantization_settings import stored_format
+from workbench.engine.quantization_settings import stored_format, weight_shapes
 from workbench.engine.quantized_folders import zero_biases
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
@@ -196,10 +196,10 @@ def _base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         shapes |= found
         file_of |= dict.fromkeys(found, path)
     stored = stored_format(folder)
-    if stored is None:
-        return shapes
     added = zero_biases(stored, file_of, shapes)
-    return dense_shapes(stored, {name: shape for name, shape in shapes.items() if name not in added})
+    kept = {name: shape for name, shape in shapes.items() if name not in added}
+    path = folder / "config.json"
+    return weight_shapes(read_json(path) if path.exists() else {}, kept) or kept
 
 
 def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:

@@ -9,12 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.grouped_layouts import ADVICE, REORDERED, Awq, CompressedTensors, Gptq, GroupedLayout
+from workbench.engine.grouped_layouts import (
+    ADVICE,
+    REORDERED,
+    Awq,
+    CompressedTensors,
+    Gptq,
+    GroupedLayout,
+    Shapes,
+    dense_shapes,
+    mxfp4_shapes,
+)
 from workbench.engine.model_folder import read_json
 from workbench.errors import ModelFormatError, shortened
 
-_READ_BY_TRANSFORMERS = ("mxfp4",)
-"""Methods whose weights transformers itself converts to bf16 while it loads them on a CPU."""
+_READ_BY_TRANSFORMERS = {"mxfp4": mxfp4_shapes}
+"""Methods whose weights transformers itself unpacks while it loads them on a CPU, and the shapes that these get."""
 
 _UNNAMED = "a method that quantization_config does not name"
 
@@ -46,6 +56,20 @@ def layout_of(config: Mapping[str, Any]) -> GroupedLayout | str | None:
     if read is None or not isinstance(settings, dict):
         return _unknown(method, settings)
     return read(settings)
+
+
+def weight_shapes(config: Mapping[str, Any], shapes: Shapes) -> dict[str, tuple[int, ...]] | None:
+    """Return the names and shapes of a model's weights as if they were not quantized; None if that is not supported.
+
+    Raises:
+        ModelFormatError: the tensors of a matrix do not match each other, or have groups that are not supported.
+    """
+    layout = layout_of(config)
+    if isinstance(layout, str):
+        return None
+    if layout is not None:
+        return dense_shapes(layout, shapes)
+    return _READ_BY_TRANSFORMERS.get(quantization_method(config) or "", dict)(shapes)
 
 
 def quantization_method(config: Mapping[str, Any]) -> str | None:

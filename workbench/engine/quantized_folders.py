@@ -12,7 +12,7 @@ from workbench.engine.grouped_layouts import ADVICE, REORDERED, Gptq, GroupedLay
 from workbench.errors import ModelFormatError
 
 
-def zero_biases(stored: GroupedLayout, file_of: Mapping[str, Path], shapes: Shapes) -> set[str]:
+def zero_biases(stored: GroupedLayout | None, file_of: Mapping[str, Path], shapes: Shapes) -> set[str]:
     """Return biases of zero that a quantizer has added to the matrices of a folder.
 
     Old versions of GPTQ gave every matrix a bias. Those of one kind of module, such as all ``up_proj``, are added ones

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from workbench import catalog
 from workbench.catalog.folders import WEIGHTS
 from workbench.engine.families import ARCHITECTURES
-from workbench.engine.grouped_layouts import GroupedLayout, dense_shapes
+from workbench.engine.grouped_layouts import GroupedLayout
 from workbench.engine.model_folder import check_config, check_task, is_bare, refuse_stray_adapter
-from workbench.engine.quantization_settings import layout_of, quantization_method
+from workbench.engine.quantization_settings import layout_of, quantization_method, weight_shapes
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
 from workbench.found.safetensors_folder import FolderFacts, read_folder
@@ -173,7 +173,7 @@ def _describe_folder(candidate: Candidate) -> FoundModel:
     try:
         facts = read_folder(candidate.path)
         layout = layout_of(facts.config)
-        shapes = _weight_shapes(facts, layout)
+        shapes = weight_shapes(facts.config, facts.shapes) or {}
     except WorkbenchError as error:
         return replace(model, problem=_shortened_problem(error, candidate.path))
     weights = facts.weights_by_type
@@ -189,13 +189,6 @@ def _describe_folder(candidate: Candidate) -> FoundModel:
         memory_bytes=memory_bytes,
         problem=_folder_problem(candidate.path, facts, layout),
     )
-
-
-def _weight_shapes(facts: FolderFacts, layout: GroupedLayout | str | None) -> Mapping[str, tuple[int, ...]]:
-    """Return names and shapes of a folder's weights; none if they are packed in a way that is not known here."""
-    if layout is None:
-        return {} if quantization_method(facts.config) else facts.shapes
-    return {} if isinstance(layout, str) else dense_shapes(layout, facts.shapes)
 
 
 def _precisions(folder: Path, layout: GroupedLayout | str | None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from workbench.engine.memory import check_limit, plan, tensor_shapes
 from workbench.engine.precision import PRECISIONS, Precision
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict
 from workbench.errors import InsufficientMemoryError, ModelFormatError
+from workbench.found import find_models
 
 VOCAB = 384
 configs: Any = transformers
@@ -96,6 +97,25 @@ def test_the_prediction_is_what_is_held(
     assert model.memory_bytes == pytest.approx(expected, rel=0.02)
     assert model.predicted_memory_bytes == pytest.approx(model.memory_bytes, rel=0.02)
     assert model.parameters == sum(map(prod, shapes.values()))
+
+
+def test_weights_in_mxfp4_count_as_transformers_unpacks_them(tmp_path: Path) -> None:
+    options = {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "sliding_window": 16}
+    folder = save_config(tmp_path / "mxfp4", configs.GptOssConfig(**shaped(**options)), bpe_tokenizer(VOCAB))
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("proj") and ".experts." in name]:
+        experts, columns, rows = tensors.pop(name).shape
+        tensors[f"{name}_blocks"] = torch.randint(256, (experts, rows, columns // 32, 16), dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.full((experts, rows, columns // 32), 120, dtype=torch.uint8)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
+    (found,) = find_models([tmp_path])
+    for precision in ("float32", "bf16", "int8"):
+        model = load(folder, precision=precision)
+        assert model.memory_bytes == pytest.approx(model.predicted_memory_bytes, rel=0.02)
+        assert (found.parameters, found.precision) == (model.parameters, "mxfp4")
+        assert precision != "float32" or found.memory_bytes == model.predicted_memory_bytes
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

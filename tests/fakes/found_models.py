@@ -39,17 +39,14 @@ def write_gguf(
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"made-up {seed}")
-    for add, value in (
-        (writer.add_block_count, layers + 1),
-        (writer.add_embedding_length, 64),
-        (writer.add_feed_forward_length, 64),
-        (writer.add_head_count, 4),
-        (writer.add_context_length, 512),
-        (writer.add_sliding_window, 256),
-        (writer.add_layer_norm_rms_eps, 1e-6),
-        (writer.add_tokenizer_model, "llama"),
-    ):
-        add(value)
+    writer.add_block_count(layers + 1)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_context_length(512)
+    writer.add_sliding_window(256)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_tokenizer_model("llama")
     writer.add_token_list([f"t{number}" for number in range(vocabulary)])
     writer.add_array("tokenizer.ggml.scores", [float(number) for number in range(vocabulary)])
     if merges:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path, PurePath
 
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.safetensors_headers import read_safetensors_header
 from workbench.sentence_parts import LIST, read_parts
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -17,7 +18,6 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model"
 """Beginning of the names of an adapter's files of weights."""
-_LONGEST_HEADER_BYTES = 100_000_000  # the limit of the safetensors package
 
 
 def check_folder(folder: Path) -> Path:
@@ -42,7 +42,7 @@ def check_folder(folder: Path) -> Path:
         raise ModelFormatError(f"{folder} has no *.safetensors file; weights are read from safetensors only.")
     _check_shards(folder)
     for path in weights:
-        _check_complete(path)
+        read_safetensors_header(path)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise ModelFormatError(
             f"{folder} has no tokenizer.json or tokenizer.model; save the model's tokenizer into it with "
@@ -102,22 +102,3 @@ def _check_shards(folder: Path) -> None:
     missing = sorted(name for name in names if not (folder / name).is_file())
     if missing:
         raise ModelFormatError(f"{folder} lacks {len(missing)} of {len(names)} weight files, such as {missing[0]}.")
-
-
-def _check_complete(path: Path) -> None:
-    """Raise ModelFormatError unless the file has the size that its header implies; read the header only."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        cut_off = size < 8 or header_bytes > min(size - 8, _LONGEST_HEADER_BYTES)
-        encoded = b"" if cut_off else file.read(header_bytes)
-    try:
-        header = json.loads(encoded)
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        expected = 8 + header_bytes + max(ends, default=0)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFormatError(f"{path} is damaged: its header cannot be read. Download it again.") from error
-    if size != expected:
-        raise ModelFormatError(
-            f"{path} is damaged: it has {size} bytes, but its header says {expected}. Download it again."
-        )

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from workbench.engine.adapter_config import AdapterConfig, read_config
 from workbench.engine.adapter_resolving import AdapterResolver, Shapes, some
 from workbench.engine.gguf_weights import is_gguf
@@ -23,6 +21,7 @@ from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import ADAPTER_CONFIG, pickled_files, read_json
 from workbench.engine.quantization_settings import quantization_method, stored_format
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.safetensors_headers import read_safetensors_header
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -132,12 +131,7 @@ def _file_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
                 f"convert them to {WEIGHTS} (peft: save_pretrained) and try again"
             )
         raise ModelFormatError(f"{folder} has no {WEIGHTS}, so it is no adapter that peft saved")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelFormatError(f"{path} is damaged or truncated ({error}); save or fetch the adapter again") from error
+    shapes = {name: tensor.shape for name, tensor in read_safetensors_header(path).items()}
     if not shapes:
         raise ModelFormatError(f"{path} holds no tensors; save or fetch the adapter again")
     return shapes

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from workbench.engine import devices
 from workbench.engine.adapters import Adapter
@@ -22,8 +17,9 @@ from workbench.engine.quantization_settings import stored_format, weight_shapes
 from workbench.engine.quantized_folders import zero_biases
 from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
-from workbench.errors import InsufficientMemoryError, ModelFormatError
+from workbench.errors import InsufficientMemoryError
 from workbench.machine import memory_available_bytes, memory_limit_bytes
+from workbench.safetensors_headers import read_safetensors_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,24 +204,9 @@ def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
     return is_mask or name.endswith((".masked_bias", ".rotary_emb.inv_freq"))
 
 
-def file_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
-    """Return names and shapes of the weights of one safetensors file, read from its header.
-
-    Loading needs them for its checks, for the plan and for an adapter, and reads the header once.
-    """
-    try:
-        status = path.stat()
-        return _header_shapes(path, status.st_size, status.st_mtime_ns)
-    except (OSError, struct.error, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ModelFormatError(f"{path} is damaged or missing ({error}); fetch the model again") from error
-
-
-@lru_cache(maxsize=64)
-def _header_shapes(path: Path, size: int, _mtime_ns: int) -> Mapping[str, tuple[int, ...]]:
-    with path.open("rb") as file:  # 8 bytes of length, then that much JSON
-        (length,) = struct.unpack("<Q", file.read(8))
-        header: dict[str, Any] = json.loads(file.read(min(length, size)))
-    return MappingProxyType({name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"})
+def file_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the weights of one safetensors file, read from its header."""
+    return {name: tensor.shape for name, tensor in read_safetensors_header(path).items()}
 
 
 def _mb(nbytes: int) -> str:

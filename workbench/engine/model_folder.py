@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.gguf_files import GGUF_FACTS
 from workbench.gguf_files.bounded_file import BoundedFile
+from workbench.safetensors_headers import read_safetensors_header
 from workbench.sentence_parts import LIST
 
 CLASSIFIER = "ForSequenceClassification"
@@ -113,7 +112,7 @@ def _check_weights(folder: Path) -> None:
             )
         raise ModelFormatError(f"{folder} has no weights: a model.safetensors file is needed")
     for path in weights:
-        _check_header(path)
+        read_safetensors_header(path)
 
 
 def pickled_files(folder: Path) -> list[str]:
@@ -212,12 +211,3 @@ def _check_generation(path: Path) -> None:
         GenerationConfig.from_dict(settings)
     except Exception as error:
         raise ModelFormatError(f"{path} has settings that transformers does not accept: {error}") from error
-
-
-def _check_header(path: Path) -> None:
-    """Raise if a safetensors file is damaged; opening it compares its header with its length."""
-    try:
-        with safe_open(path, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise ModelFormatError(f"{path} is damaged or truncated ({error}); fetch or convert the model again") from error

@@ -12,11 +12,9 @@ from typing import Any
 from workbench.catalog.folders import INDEX, WEIGHTS
 from workbench.errors import ModelFormatError
 from workbench.gguf_files.bounded_file import BoundedFile
+from workbench.safetensors_headers import LONGEST_JSON_BYTES, read_safetensors_header
 
 CONFIG = "config.json"
-
-_LONGEST_JSON_BYTES = 8 * 2**20
-"""Longer configs and headers are refused. The header of a model with 50,000 tensors takes 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +47,25 @@ def read_folder(folder: Path) -> FolderFacts:
     weights_by_type: dict[str, int] = {}
     size_bytes = 0
     for path in _weight_files(folder):
-        for name, kind, shape in _read_tensors(path):
+        for name, (dtype, shape) in read_safetensors_header(path).items():
             shapes[name] = shape
-            weights_by_type[kind] = weights_by_type.get(kind, 0) + prod(shape)
+            weights_by_type[dtype] = weights_by_type.get(dtype, 0) + prod(shape)
         size_bytes += path.stat().st_size
     return FolderFacts(config, shapes, weights_by_type, size_bytes)
 
 
-def read_json_file(path: Path, longest_bytes: int = _LONGEST_JSON_BYTES) -> Any:
+def read_json_file(path: Path, longest_bytes: int = LONGEST_JSON_BYTES) -> Any:
     """Return the content of a JSON file; raise ModelFormatError if it cannot be read or is too long."""
     with BoundedFile(path) as file:
-        _check_length(path, file.size, longest_bytes)
-        return _parsed(path, file.bytes(file.size, "its content"))
+        if file.size > longest_bytes:
+            raise ModelFormatError(
+                f"{path} is damaged: it has {file.size:,} bytes of JSON; at most {longest_bytes:,} are read."
+            )
+        content = file.bytes(file.size, "its content")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path} is damaged: it has no valid JSON ({type(error).__name__}).") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -85,35 +90,3 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelFormatError(f"{path} must hold a JSON object; it holds a {type(content).__name__}.")
     return content
-
-
-def _read_tensors(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Return name, type and shape of each tensor of a safetensors file."""
-    with BoundedFile(path) as file:
-        length = file.u64("the length of its header")
-        _check_length(path, length, _LONGEST_JSON_BYTES)
-        header = _parsed(path, file.bytes(length, "its header"))
-    try:
-        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
-        tensors = [(name, entry["dtype"], tuple(entry["shape"])) for name, entry in entries]
-    except (TypeError, LookupError, AttributeError) as error:
-        raise ModelFormatError(f"{path} is damaged: its header does not describe tensors.") from error
-    for name, kind, shape in tensors:
-        sizes_are_valid = all(type(size) is int and 0 <= size < 2**48 for size in shape)
-        if not isinstance(kind, str) or not sizes_are_valid or prod(shape) >= 2**63:
-            raise ModelFormatError(f"{path} is damaged: tensor {name[:80]!r} has no valid type and shape.")
-    return tensors
-
-
-def _check_length(path: Path, length: int, longest_bytes: int) -> None:
-    if length > longest_bytes:
-        raise ModelFormatError(
-            f"{path} is damaged: it declares {length:,} bytes of JSON; at most {longest_bytes:,} are read."
-        )
-
-
-def _parsed(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ModelFormatError(f"{path} is damaged: it has no valid JSON ({type(error).__name__}).") from error

@@ -72,9 +72,11 @@ def test_the_list_of_found_models_refuses_the_settings_that_opening_refuses(
     }
     (tmp_path / "models").mkdir()
     for name, (architecture, change) in changes.items():
-        write_gguf_model(
-            tmp_path / f"models/{name}.gguf", architecture, changed=lambda writer, _, do=change: do(writer)
-        )
+
+        def changed(writer: gguf.GGUFWriter, _: object, change: Callable[..., object] = change) -> None:
+            change(writer)
+
+        write_gguf_model(tmp_path / f"models/{name}.gguf", architecture, changed=changed)
     found = {Path(model.path).stem: model for model in find_models([tmp_path / "models"])}
     assert found.keys() == changes.keys()
     for name, model in found.items():

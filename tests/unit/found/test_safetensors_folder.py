@@ -35,6 +35,8 @@ def test_shards_are_added_up(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     entry = {"dtype": "F32", "shape": [100, 64], "data_offsets": [0, 25600]}
     with_header(tmp_path, json.dumps({"__metadata__": {"format": "pt"}, "lm_head.weight": entry}).encode())
+    with (tmp_path / "model.safetensors").open("ab") as file:
+        file.write(bytes(25600))
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00002-of-00002.safetensors")
     (tmp_path / "others.safetensors").write_bytes(b"not of the model")
     names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from workbench.engine.adapters import Adapter
 from workbench.engine.weight_sizes import StoredFormat
-from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
+from workbench.engine.weights import Blocks, Checkpoint, Int8Blocks, pad_columns
 
 
 class AdaptedWeights:
-    """The merged weights; satisfies `Weights`. Tensors that the adapter does not change are those of the base model.
+    """The merged weights; satisfies `Checkpoint`. Tensors that the adapter does not change are those of the base model.
 
     Args:
         base: weights of the base model.
@@ -22,7 +22,7 @@ class AdaptedWeights:
         full_name: function from a tensor's name in the base model's files to the name by which methods find it.
     """
 
-    def __init__(self, base: Weights, adapter: Adapter, tensors: Any, full_name: Callable[[str], str] = str) -> None:
+    def __init__(self, base: Checkpoint, adapter: Adapter, tensors: Any, full_name: Callable[[str], str] = str) -> None:
         self._base = base
         self._tensors = tensors
         self._full_name = full_name

@@ -43,7 +43,7 @@ class GgufWeights:
         self._model = open_model(folder)
         self._config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self._layout = self._model.layout
-        self._places = {full_name(name): place for name, place in self._model.places().items()}
+        self._stored = {full_name(name): stored for name, stored in self._model.stored_tensors().items()}
         self._maps: dict[Path, NDArray[np.uint8]] = {}
 
     def __enter__(self) -> Self:
@@ -53,10 +53,10 @@ class GgufWeights:
         self._maps.clear()
 
     def names(self) -> set[str]:
-        return set(self._places)
+        return set(self._stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._places[name].shape
+        return self._stored[name].shape
 
     def is_same(self, first: str, second: str) -> bool:
         """Return whether two tensors are stored alike."""
@@ -94,16 +94,16 @@ class GgufWeights:
 
         Several matrices must be all experts of one tensor.
         """
-        places = [self._places[name] for name in names]
-        first = places[0]
+        stored = [self._stored[name] for name in names]
+        first = stored[0]
         if first.tensor.type not in KEPT_TYPES:
             return None
         if first.expert is None:
             return (first.tensor.type, torch.from_numpy(self._ordered(names[0]))) if len(names) == 1 else None
-        if [(place.name, place.expert) for place in places] != [(first.name, index) for index in range(len(places))]:
+        if [(one.name, one.expert) for one in stored] != [(first.name, index) for index in range(len(stored))]:
             return None
-        rows = len(places) * first.shape[0]
-        data = self._mapped(first.path)[first.start : first.start + len(places) * first.nbytes]
+        rows = len(stored) * first.shape[0]
+        data = self._mapped(first.path)[first.start : first.start + len(stored) * first.nbytes]
         return first.tensor.type, torch.from_numpy(np.ascontiguousarray(data.reshape(rows, -1)))
 
     def stored_format(self, names: list[str]) -> StoredFormat:
@@ -111,7 +111,7 @@ class GgufWeights:
         return stored_formats([self._tensor(name).type for name in names])
 
     def _tensor(self, name: str) -> GgufTensor:
-        return self._places[name].tensor
+        return self._stored[name].tensor
 
     def _mapped(self, path: Path) -> NDArray[np.uint8]:
         if path not in self._maps:
@@ -120,9 +120,9 @@ class GgufWeights:
 
     def _bytes(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of a tensor, shape (rows, bytes), in the mapped file."""
-        place = self._places[name]
-        rows = place.shape[0] if len(place.shape) > 1 else 1
-        return self._mapped(place.path)[place.start : place.start + place.nbytes].reshape(rows, -1)
+        stored = self._stored[name]
+        rows = stored.shape[0] if len(stored.shape) > 1 else 1
+        return self._mapped(stored.path)[stored.start : stored.start + stored.nbytes].reshape(rows, -1)
 
     def _ordered(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of a tensor with its rows in transformers' order."""
@@ -135,7 +135,7 @@ class GgufWeights:
 
     def _paired_heads(self, name: str) -> int | None:
         """Return the number of heads of a projection whose rows llama.cpp has reordered; None for all others."""
-        module = self._places[name].name.rpartition(".")[0].rpartition(".")[2]
+        module = self._stored[name].name.rpartition(".")[0].rpartition(".")[2]
         heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}.get(module)
         return self._config[heads] if heads and self._layout.has_pairs else None
 
@@ -185,7 +185,7 @@ def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def gguf_types(folder: Path) -> dict[str, str]:
     """Return names in transformers and types, such as ``Q4_K``, of the weights of a folder's GGUF file."""
-    return {name: place.tensor.type for name, place in open_model(folder).places().items()}
+    return {name: stored.tensor.type for name, stored in open_model(folder).stored_tensors().items()}
 
 
 def gguf_precision(folder: Path) -> str:
@@ -233,7 +233,7 @@ def check_gguf_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]] | N
 
 
 def _shapes(model: GgufModel) -> dict[str, tuple[int, ...]]:
-    return {name: place.shape for name, place in model.places().items()}
+    return {name: stored.shape for name, stored in model.stored_tensors().items()}
 
 
 def _check_types(model: GgufModel) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.simd import ROWS
-from workbench.engine.model_reading import MatrixReader, Place
+from workbench.engine.model_reading import MatrixReader, MatrixRole
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision
 from workbench.engine.weight_sizes import StoredFormat
-from workbench.engine.weights import Blocks, Int8Blocks, Weights, pad_columns
+from workbench.engine.weights import Blocks, Checkpoint, Int8Blocks, pad_columns
 
 _OUTER_PRECISION: dict[Precision, Precision] = {"int4": "int8", "fp8": "bf16"}
 """Precisions of embedding and head where they differ: 4 bits would cost far more accuracy than they save memory."""
@@ -36,11 +36,11 @@ class MatrixPacker(MatrixReader[Matrix]):
         parts: matrices that were packed before; all others are added to it.
     """
 
-    def __init__(self, structure: BlockStructure, files: Weights, precision: Precision, parts: PackedParts) -> None:
+    def __init__(self, structure: BlockStructure, files: Checkpoint, precision: Precision, parts: PackedParts) -> None:
         super().__init__(structure, files)
         outer = _OUTER_PRECISION.get(precision, precision)
         # Ratings are float32, because rounding would choose other experts.
-        self._precisions: dict[Place, Precision] = {"layer": precision, "router": "float32", "outer": outer}
+        self._precisions: dict[MatrixRole, Precision] = {"layer": precision, "router": "float32", "outer": outer}
         self._parts = parts
         self.keeps_formats = precision == "file"
         self.splits_heads = structure.head_dim % ROWS == 0
@@ -48,13 +48,13 @@ class MatrixPacker(MatrixReader[Matrix]):
     def read(
         self,
         names: Sequence[str],
-        place: Place,
+        role: MatrixRole,
         bias: Tensor | None = None,
         *,
         order: Tensor | None = None,
         is_transposed: bool = False,
     ) -> Matrix:
-        precision = self._precisions[place]
+        precision = self._precisions[role]
         key = f"{precision} {' '.join(names)}{'' if bias is None else ' biased'}"
         return self._parts.matrix(key, lambda: self._packed(names, precision, bias, order, is_transposed))
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from workbench.engine.block_structure import BlockStructure, expert_prefixes
 from workbench.engine.model_weights import Block, M, ModelWeights, Norm
 from workbench.engine.weight_sizes import GROUP
-from workbench.engine.weights import Weights
+from workbench.engine.weights import Checkpoint
 
-Place = Literal["layer", "router", "outer"]
+MatrixRole = Literal["layer", "router", "outer"]
 """Where a matrix is used: in a layer, to rate experts, or as embedding and head around the layers."""
 
 
@@ -28,7 +28,7 @@ class MatrixReader(ABC, Generic[M]):
     splits_heads = True
     """Whether queries, keys and values may be matrices of their own."""
 
-    def __init__(self, structure: BlockStructure, files: Weights) -> None:
+    def __init__(self, structure: BlockStructure, files: Checkpoint) -> None:
         self._structure = structure
         self._files = files
 
@@ -97,7 +97,7 @@ class MatrixReader(ABC, Generic[M]):
     def read(
         self,
         names: Sequence[str],
-        place: Place,
+        role: MatrixRole,
         bias: Tensor | None = None,
         *,
         order: Tensor | None = None,
@@ -106,7 +106,7 @@ class MatrixReader(ABC, Generic[M]):
         """Return one matrix with the rows of several tensors concatenated.
 
         Args:
-            place: where the matrix is used, on which its precision may depend.
+            role: where the matrix is used, on which its precision may depend.
             bias: float32, shape (rows,), already in the new order.
             order: which rows become the rows of the result; None leaves them as they are.
             is_transposed: whether the tensors have the shape (columns, rows).
@@ -123,7 +123,7 @@ class MatrixReader(ABC, Generic[M]):
 class WeightReader(Generic[M]):
     """Reader of all weights of one model; norms are float32."""
 
-    def __init__(self, structure: BlockStructure, files: Weights, matrices: MatrixReader[M]) -> None:
+    def __init__(self, structure: BlockStructure, files: Checkpoint, matrices: MatrixReader[M]) -> None:
         self._structure = structure
         self._files = files
         self._matrices = matrices

@@ -28,7 +28,7 @@ from workbench.engine.model_reading import WeightReader
 from workbench.engine.packed_models import PackedParts
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.rotary_table import Rotary
-from workbench.engine.weights import WeightFiles, Weights
+from workbench.engine.weights import Checkpoint, WeightFiles
 from workbench.machine import thread_count
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def pack(
 
 
 @contextmanager
-def opened(folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None) -> Iterator[Weights]:
+def opened(folder: Path, full_name: Callable[[str], str], adapter: Adapter | None = None) -> Iterator[Checkpoint]:
     """Open the weights of a model folder, which are in its safetensors files or in a GGUF file.
 
     Args:

@@ -89,7 +89,7 @@ class Int8Blocks:
         return Int8Blocks(self.q[order], self.scale[order])
 
 
-class Weights(Protocol):
+class Checkpoint(Protocol):
     """The weights of a model by name: those of safetensors files, or of a GGUF file."""
 
     def names(self) -> set[str]:

@@ -50,7 +50,7 @@ def _common(model: GgufModel) -> dict[str, Any]:
     layers, embedding = model.size("block_count"), model.tensors.get("token_embd.weight")
     if layers > len(model.tensors):
         raise ModelFormatError(f"{model.path} declares {layers:,} layers, but has {len(model.tensors):,} tensors.")
-    if model.experts and layers * model.experts > (found := len(model.places())):
+    if model.experts and layers * model.experts > (found := len(model.stored_tensors())):
         raise ModelFormatError(
             f"{model.path} declares {layers:,} layers of {model.experts:,} experts, but has {found:,} tensors, with "
             f"those of each expert counted."

@@ -16,7 +16,7 @@ from workbench.gguf_files.header import GgufHeader, GgufTensor, is_later_part, p
 from workbench.gguf_files.tensor_names import LAYOUTS, MIXTRAL, ROTARY_TENSORS, TensorLayout
 
 _MOST_EXPERTS = 1024
-_MOST_PLACES = 200_000
+_MOST_STORED = 200_000
 """Most tensors in transformers, where each expert has its own; the largest models have 50,000."""
 
 _VOCABULARY = (
@@ -26,7 +26,7 @@ _VOCABULARY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoredTensor:
     """Where a tensor of transformers is in a file."""
 
     name: str
@@ -37,7 +37,7 @@ class Place:
     tensor: GgufTensor
     path: Path
     start: int
-    """Place of the data in the file, in bytes."""
+    """Where the data begin in the file, in bytes."""
 
     @property
     def nbytes(self) -> int:
@@ -86,7 +86,7 @@ class GgufModel:
         """The names of the tensors in transformers."""
         return MIXTRAL if self.architecture == "llama" and self.experts else LAYOUTS[self.architecture]
 
-    def places(self) -> dict[str, Place]:
+    def stored_tensors(self) -> dict[str, StoredTensor]:
         """Return where the tensors are, by their names in transformers.
 
         Raises:
@@ -99,15 +99,17 @@ class GgufModel:
                 continue
             pattern, shape = layout.name_in_transformers(name), tensor.shape[::-1]
             if "{}" not in pattern:
-                found[pattern] = Place(name, None, shape, tensor, path, start)
+                found[pattern] = StoredTensor(name, None, shape, tensor, path, start)
                 continue
             if len(shape) != 3 or shape[0] != experts:
                 raise ModelFormatError(f"{path} has {name} in the shape {shape}; {experts} experts are expected.")
-            if len(found) > _MOST_PLACES:
-                raise ModelFormatError(f"{path} is damaged: it has more than {_MOST_PLACES:,} matrices of experts.")
+            if len(found) > _MOST_STORED:
+                raise ModelFormatError(f"{path} is damaged: it has more than {_MOST_STORED:,} matrices of experts.")
             size = tensor.nbytes // experts
             for expert in range(experts):
-                found[pattern.format(expert)] = Place(name, expert, shape[1:], tensor, path, start + expert * size)
+                found[pattern.format(expert)] = StoredTensor(
+                    name, expert, shape[1:], tensor, path, start + expert * size
+                )
         return found
 
     def size(self, key: str, default: int | None = None) -> int:

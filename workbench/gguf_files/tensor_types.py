@@ -61,7 +61,7 @@ READ_TYPES = frozenset(tensor_type.name for tensor_type in TENSOR_TYPES.values()
 }
 """Types whose weights can be read: the package ``gguf`` dequantizes them."""
 
-FILE_TYPES: Mapping[int, str] = {
+FTYPES: Mapping[int, str] = {
     0: "F32",
     1: "F16",
     2: "Q4_0",
@@ -98,7 +98,7 @@ FILE_TYPES: Mapping[int, str] = {
     39: "NVFP4",
     40: "Q1_0",
 }
-"""Names of whole files by ``general.file_type``, which most files set; ``Q4_K_M`` mixes Q4_K with larger types."""
+"""Names of whole files by ``general.file_type``, llama.cpp's ftype; ``Q4_K_M`` mixes Q4_K with larger types."""
 
 _GUESSED = 1024
 """Flag that llama.cpp adds to a file type that it guessed from the tensors."""
@@ -121,7 +121,7 @@ def precision_name(file_type: object, weights_by_type: Mapping[str, int]) -> str
     """
     if not weights_by_type:
         return None
-    named = FILE_TYPES.get(file_type & ~_GUESSED) if isinstance(file_type, int) else None
+    named = FTYPES.get(file_type & ~_GUESSED) if isinstance(file_type, int) else None
     if named and _family(named) in map(_family, weights_by_type):
         return named
     return max(weights_by_type, key=lambda name: weights_by_type[name])

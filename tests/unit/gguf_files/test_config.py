@@ -37,11 +37,11 @@ def test_all_types_that_the_package_reads_are_read() -> None:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_tensors_have_two_names_that_lead_to_each_other(tmp_path: Path, architecture: str) -> None:
     model = read_gguf_model(written(tmp_path / "tiny.gguf", architecture))
-    places = model.places()
-    assert {place.name for place in places.values()} == set(model.tensors)
-    assert all(model.layout.name_in_file(theirs) == place.name for theirs, place in places.items())
-    ends = {place.start + place.nbytes for place in places.values()}
-    assert len(ends) == len(places)  # no two are in one place
+    stored = model.stored_tensors()
+    assert {one.name for one in stored.values()} == set(model.tensors)
+    assert all(model.layout.name_in_file(theirs) == one.name for theirs, one in stored.items())
+    ends = {one.start + one.nbytes for one in stored.values()}
+    assert len(ends) == len(stored)  # no two are in one place
     assert max(ends) <= model.path.stat().st_size
 
 
@@ -96,7 +96,7 @@ def test_experts_of_other_kinds_and_of_another_number_are_refused(tmp_path: Path
         config_of(read_gguf_model(other))
     wrong = written(tmp_path / "wrong.gguf", "mixtral", with_value("llama.expert_count", 5))
     with pytest.raises(ModelFormatError, match=r"ffn_\w+_exps\.weight in the shape .*; 5 experts are expected"):
-        read_gguf_model(wrong).places()
+        read_gguf_model(wrong).stored_tensors()
 
 
 def test_more_experts_than_there_are_tensors_are_refused(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_more_experts_than_there_are_tensors_are_refused(tmp_path: Path) -> None
 
 
 def test_tensors_that_share_their_data_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_model, "_MOST_PLACES", 20)
+    monkeypatch.setattr(gguf_model, "_MOST_STORED", 20)
     many = read_gguf_model(written(tmp_path / "many.gguf", "mixtral"))
     with pytest.raises(ModelFormatError, match="more than 20 matrices of experts"):
-        many.places()
+        many.stored_tensors()

@@ -19,7 +19,7 @@ from tests.budget import budget
 from tests.fakes.found_models import write_gguf
 from workbench.errors import ModelFormatError
 from workbench.gguf_files import GgufArray, GgufHeader, bounded_file, part_paths, read_gguf_header
-from workbench.gguf_files.tensor_types import FILE_TYPES, TENSOR_TYPES, precision_name
+from workbench.gguf_files.tensor_types import FTYPES, TENSOR_TYPES, precision_name
 
 KINDS = [kind for kind in gguf.GGML_QUANT_SIZES if kind.name not in ("F64", "I8", "I16", "I32", "I64")]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
@@ -132,7 +132,7 @@ def test_the_tables_of_types_are_the_packages() -> None:
     sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
     assert {number: tuple(kind) for number, kind in TENSOR_TYPES.items()} == sizes
     names = {int(kind): kind.name.partition("_")[2] for kind in gguf.LlamaFileType if kind.name != "GUESSED"}
-    assert names == FILE_TYPES
+    assert names == FTYPES
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.block_structure import BlockStructure
-from workbench.engine.model_reading import MatrixReader, Place, WeightReader
+from workbench.engine.model_reading import MatrixReader, MatrixRole, WeightReader
 from workbench.engine.model_weights import Block, ModelWeights, Norm
-from workbench.engine.weights import Weights
+from workbench.engine.weights import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class DenseReader(MatrixReader[DenseMatrix]):
         dtype: of all matrices but those that rate experts, which are float32: rounding would choose other experts.
     """
 
-    def __init__(self, structure: BlockStructure, files: Weights, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, structure: BlockStructure, files: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(structure, files)
         self._device = device
         self._dtype = dtype
@@ -53,13 +53,13 @@ class DenseReader(MatrixReader[DenseMatrix]):
     def read(
         self,
         names: Sequence[str],
-        place: Place,
+        role: MatrixRole,
         bias: Tensor | None = None,
         *,
         order: Tensor | None = None,
         is_transposed: bool = False,
     ) -> DenseMatrix:
-        dtype = torch.float32 if place == "router" else self._dtype
+        dtype = torch.float32 if role == "router" else self._dtype
         parts = [self._files.dense(name) for name in names]
         weight = torch.cat([part.T if is_transposed else part for part in parts])
         weight = weight if order is None else weight[order]

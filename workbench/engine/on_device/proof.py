@@ -22,7 +22,7 @@ from workbench.engine.on_device.forward import Forward
 from workbench.engine.on_device.targets import name_of
 from workbench.engine.proof import distance
 from workbench.engine.rotary_table import Rotary
-from workbench.engine.weights import Weights
+from workbench.engine.weights import Checkpoint
 from workbench.errors import UnprovenModelError
 
 _TOKENS = 24
@@ -45,7 +45,7 @@ class Reference:
     """The model with its first layer alone."""
 
 
-def reference_forward(structure: BlockStructure, files: Weights) -> Reference:
+def reference_forward(structure: BlockStructure, files: Checkpoint) -> Reference:
     """Return the reference of a model, which holds one block at a time; the files must stay open."""
     reader = WeightReader(structure, files, DenseReader(structure, files, torch.device("cpu"), torch.float32))
     weights = reader.weights(LazyBlocks(reader, len(structure.layers)))

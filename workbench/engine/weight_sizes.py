@@ -60,13 +60,14 @@ def stored_formats(types: Iterable[str]) -> StoredFormat:
 
 def predict_stored(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str]) -> int:
     """Return the predicted size in bytes of the weights of a GGUF file that is held as it is."""
-    return sum(round(_stored_bytes(shape, types[name])) for name, shape in shapes.items())
+    return sum(stored_bytes(shape, types[name]) for name, shape in shapes.items())
 
 
-def _stored_bytes(shape: tuple[int, ...], kind: str) -> float:
+def stored_bytes(shape: tuple[int, ...], kind: str) -> int:
+    """Return the predicted size in bytes of a tensor of a GGUF file that is held as it is."""
     if len(shape) > 1 and kind in KEPT_TYPES:
-        return prod(shape) * bytes_per_weight(kind)
-    return _bytes_as(shape, stored_formats([kind]))
+        return round(prod(shape) * bytes_per_weight(kind))
+    return round(_bytes_as(shape, stored_formats([kind])))
 
 
 def _packed_bytes(name: str, shape: tuple[int, ...], precision: str) -> float:

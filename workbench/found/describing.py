@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,19 +16,11 @@ from workbench.engine.families import ARCHITECTURES
 from workbench.engine.grouped_layouts import GroupedLayout
 from workbench.engine.model_folder import check_config, check_task, is_bare, refuse_stray_adapter
 from workbench.engine.quantization_settings import layout_of, quantization_method, weight_shapes
-from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
+from workbench.engine.weight_sizes import RESERVE_BYTES, predict, stored_bytes
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
 from workbench.found.safetensors_folder import FolderFacts, read_folder
 from workbench.found.searching import Candidate
-from workbench.gguf_files import (
-    GgufHeader,
-    GgufModel,
-    GgufTensor,
-    config_of,
-    part_paths,
-    precision_name,
-    read_gguf_header,
-)
+from workbench.gguf_files import GgufHeader, GgufModel, config_of, part_paths, precision_name, read_gguf_header
 from workbench.gguf_files.tensor_names import LAYOUTS
 from workbench.gguf_files.tensor_types import READ_TYPES
 from workbench.gguf_files.tokenizers import check_tokenizer
@@ -94,27 +87,42 @@ def _describe_file(candidate: Candidate) -> FoundModel | None:
 def file_facts(parts: tuple[tuple[Path, _Stamp], ...]) -> _FileFacts:
     """Return the facts of a GGUF file, with its other parts; files of one stamp are read once by this process."""
     first = parts[0][0]
-    weights_by_type: dict[str, int] = {}
     headers: list[tuple[Path, GgufHeader]] = []
     problem = ""
     try:
         for path, _ in parts:
-            header = read_gguf_header(path, quick=True)
-            headers.append((path, header))
-            for name, count in header.weights_by_type.items():
-                weights_by_type[name] = weights_by_type.get(name, 0) + count
+            headers.append((path, read_gguf_header(path, quick=True)))
     except ModelFormatError as error:
         problem = _shortened_problem(error, first)
     whole = headers[0][1] if headers else None
     architecture = _shown(whole.text("general.architecture")) if whole else None
+    stored = Counter((tensor.shape, tensor.type) for _, header in headers for tensor in header.tensors)
+    weights_by_type: Counter[str] = Counter()
+    for (shape, kind), count in stored.items():
+        weights_by_type[kind] += count * prod(shape)
     return _FileFacts(
         architecture=architecture,
         parameters=sum(weights_by_type.values()) or None,
         precision=precision_name(whole and whole.whole("general.file_type"), weights_by_type),
         size_bytes=sum(stamp[0] for _, stamp in parts if stamp),
-        memory_bytes=_memory_bytes(architecture, [tensor for _, header in headers for tensor in header.tensors]),
+        memory_bytes=_memory_bytes(architecture, headers, stored),
         problem=problem or _file_problem(headers, architecture, weights_by_type),
     )
+
+
+def _memory_bytes(
+    architecture: str | None,
+    headers: Sequence[tuple[Path, GgufHeader]],
+    stored: Mapping[tuple[tuple[int, ...], str], int],
+) -> int | None:
+    """Return the memory of a file's weights when they are served as they are; None without weights.
+
+    Args:
+        stored: number of tensors of each shape and type.
+    """
+    if architecture not in LAYOUTS:
+        return sum(tensor.nbytes for _, header in headers for tensor in header.tensors) or None
+    return sum(count * stored_bytes(shape[::-1], kind) for (shape, kind), count in stored.items()) or None
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -158,14 +166,6 @@ def _setting_problem(model: GgufModel) -> str:
     except ValueError as error:
         return f"it cannot be served: {error}"
     return ""
-
-
-def _memory_bytes(architecture: str | None, tensors: Sequence[GgufTensor]) -> int | None:
-    """Return the memory of a file's weights when they are served as they are; None without weights."""
-    if architecture not in LAYOUTS:
-        return sum(tensor.nbytes for tensor in tensors) or None
-    shapes = {tensor.name: tensor.shape[::-1] for tensor in tensors}
-    return predict_stored(shapes, {tensor.name: tensor.type for tensor in tensors}) or None
 
 
 def _describe_folder(candidate: Candidate) -> FoundModel:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from workbench.errors import ModelFormatError
 
@@ -46,12 +47,13 @@ class BoundedFile:
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
                 raise ModelFormatError(f"{path} cannot be read: it is not a regular file.")
-            self._file: BinaryIO = path.open("rb", buffering=0)
+            self._file: FileIO = path.open("rb", buffering=0)
             self.size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise ModelFormatError(f"{path} cannot be read: {error.strerror}.") from error
         self._end = min(self.size, LONGEST_HEADER_BYTES)
-        self._chunk = b""
+        self._chunk = bytearray(min(_CHUNK_BYTES, self._end))  # reused, since new memory costs more than reading
+        self._filled = 0
         self._chunk_start = 0
         self.position = 0
 
@@ -65,15 +67,15 @@ class BoundedFile:
         self.require(count, what)
         start = self._load(count)
         self.position += count
-        return self._chunk[start : start + count]
+        return _Buffer(memoryview(self._chunk)[start : start + count])
 
-    def ahead(self, most: int) -> tuple[_Buffer, int]:
-        """Return a buffer and where the next bytes are in it: at least ``most``, or all that a header may still have.
+    def ahead(self, most: int) -> _Buffer:
+        """Return the next bytes: at least ``most``, or all that a header may still have.
 
         The position stays; `skip` moves behind what was used.
         """
         start = self._load(min(most, self.left))
-        return self._chunk, start
+        return _Buffer(memoryview(self._chunk)[start : self._filled])
 
     def unpack(self, layout: struct.Struct, what: str) -> tuple[int | float | bool, ...]:
         """Return the next values in the layout of a `struct.Struct`."""
@@ -124,14 +126,16 @@ class BoundedFile:
     def _load(self, count: int) -> int:
         """Read until the next ``count`` bytes are in the chunk; return where they start there."""
         start = self.position - self._chunk_start
-        if start < 0 or start + count > len(self._chunk):
+        if start < 0 or start + count > self._filled:
+            if count > len(self._chunk):
+                self._chunk = bytearray(count)
             try:
                 self._file.seek(self.position)
-                self._chunk = self._file.read(max(count, _CHUNK_BYTES)) or b""
+                self._filled = self._file.readinto(self._chunk) or 0
             except OSError as error:
                 raise ModelFormatError(f"{self._path} cannot be read: {error.strerror}.") from error
             self._chunk_start, start = self.position, 0
-            if len(self._chunk) < count:  # cut off since its size was taken
+            if self._filled < count:  # cut off since its size was taken
                 raise ModelFormatError(f"{self._path} changed while it was read; try again.")
         return start
 
@@ -141,7 +145,7 @@ class BoundedFile:
         while missing:
             self.require(8, what)
             start = place = self._load(8)
-            last = len(self._chunk) - 8
+            last = self._filled - 8
             while missing and place <= last:
                 place += 8 + _U64.unpack_from(self._chunk, place)[0]
                 missing -= 1
@@ -158,7 +162,7 @@ class BoundedFile:
         import numpy as np
 
         start = self._load(min(_CHUNK_BYTES // 2, self.left))
-        data = np.frombuffer(self._chunk, np.uint8, offset=start)
+        data = np.frombuffer(self._chunk, np.uint8, self._filled - start, start)
         zeros = data == 0
         two = zeros[:-1] & zeros[1:]
         four = two[:-2] & two[2:]
@@ -169,7 +173,7 @@ class BoundedFile:
             return 0
         broken = np.flatnonzero(places[1:] != ends[:-1])
         passed = int(broken[0]) + 1 if len(broken) else len(places)
-        if start + int(ends[passed - 1]) > len(self._chunk):  # the last one is cut off by the chunk
+        if start + int(ends[passed - 1]) > self._filled:  # the last one is cut off by the chunk
             passed -= 1
         if passed:
             self.position += int(ends[passed - 1])
@@ -187,14 +191,13 @@ class BoundedFile:
         while True:
             self.require(8 * count, what)
             start = self._load(min(_CHUNK_BYTES, self.left)) + 4
-            words = np.frombuffer(self._chunk, "<u4", (len(self._chunk) - start) // 4, start)
-            zeros = words == 0
-            found = int(np.count_nonzero(zeros))
+            words = np.frombuffer(self._chunk, "<u4", (self._filled - start) // 4, start)
+            found = len(words) - int(np.count_nonzero(words))
             if found >= count:
                 break
             self.skip(words.nbytes, what)
             count -= found
-        places = start + 4 * np.flatnonzero(zeros)[max(count - _FOLLOWED, 0) : count]
+        places = start + 4 * np.flatnonzero(words == 0)[max(count - _FOLLOWED, 0) : count]
         end = self._followed_end(places.tolist(), what)
         self.skip(end - start + 4, what)
 

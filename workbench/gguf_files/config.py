@@ -128,8 +128,8 @@ def _rms(model: GgufModel, name: str, model_type: str) -> dict[str, Any]:
 
 
 def _biases(model: GgufModel) -> dict[str, Any]:
-    parts = {"attention_bias": r"blk\.0\.attn_q\.bias", "mlp_bias": r"blk\.0\.ffn_up\.bias"}
-    return {name: model.has(pattern) for name, pattern in parts.items()}
+    parts = {"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+    return {option: name in model.tensors for option, name in parts.items()}
 
 
 def _llama(model: GgufModel) -> dict[str, Any]:
@@ -281,8 +281,8 @@ def _stablelm(model: GgufModel) -> dict[str, Any]:
         "architectures": ["StableLmForCausalLM"],
         "model_type": "stablelm",
         "layer_norm_eps": model.number("attention.layer_norm_epsilon"),
-        "use_qkv_bias": model.has(r"blk\.0\.attn_q\.bias"),
-        "use_parallel_residual": not model.has(r"blk\.0\.ffn_norm\.weight"),
+        "use_qkv_bias": "blk.0.attn_q.bias" in model.tensors,
+        "use_parallel_residual": "blk.0.ffn_norm.weight" not in model.tensors,
         "qk_layernorm": False,
         "rope_parameters": _rope(model) | _partial(model),
     }
@@ -293,7 +293,7 @@ def _starcoder2(model: GgufModel) -> dict[str, Any]:
         "architectures": ["Starcoder2ForCausalLM"],
         "model_type": "starcoder2",
         "norm_epsilon": model.number("attention.layer_norm_epsilon"),
-        "use_bias": model.has(r"blk\.0\.attn_q\.bias"),
+        "use_bias": "blk.0.attn_q.bias" in model.tensors,
         "sliding_window": None,
     }
 

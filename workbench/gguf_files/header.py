@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,9 +55,9 @@ _SCALARS: Mapping[int, struct.Struct] = {
 }
 """Layouts of the scalar value types by their numbers in a file."""
 
-_DIMENSIONS = tuple(struct.Struct(f"<{count}QIQ") for count in range(_MOST_DIMENSIONS + 1))
-"""Layouts of a tensor's dimensions, type and offset, by their number of dimensions."""
-_LONGEST_TENSOR_BYTES = 8 + _LONGEST_NAME_BYTES + 4 + _DIMENSIONS[-1].size
+_DIMENSIONS = tuple(struct.Struct(f"<I{count}QI") for count in range(_MOST_DIMENSIONS + 1))
+"""Layouts of a tensor's number of dimensions, its dimensions and its type, by the number."""
+_LONGEST_TENSOR_BYTES = 8 + _LONGEST_NAME_BYTES + _DIMENSIONS[-1].size + 8
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
@@ -106,8 +107,8 @@ class GgufHeader:
     def weights_by_type(self) -> dict[str, int]:
         """Number of weights of each tensor type."""
         counts: dict[str, int] = {}
-        for tensor in self.tensors:
-            counts[tensor.type] = counts.get(tensor.type, 0) + tensor.weights
+        for (shape, kind), count in Counter((tensor.shape, tensor.type) for tensor in self.tensors).items():
+            counts[kind] = counts.get(kind, 0) + count * prod(shape)
         return counts
 
     @property
@@ -201,7 +202,7 @@ def _read_header(file: BoundedFile, path: Path, keeps: Collection[str]) -> GgufH
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 1 <= alignment <= 2**20 or alignment & (alignment - 1):
         raise _damaged(path, f"general.alignment must be a power of two; got {shortened(alignment)}")
-    tensors = tuple(_read_tensor(file, path, alignment) for _ in range(tensor_count))
+    tensors = _read_tensors(file, path, tensor_count, alignment)
     data_start = file.position + -file.position % alignment
     _check_tensors(path, tensors, file.size - data_start)
     return GgufHeader(version, MappingProxyType(metadata), tensors, data_start)
@@ -274,31 +275,48 @@ def _read_array(file: BoundedFile, path: Path, what: str, *, is_kept: bool) -> G
     return GgufArray(length)
 
 
-def _read_tensor(file: BoundedFile, path: Path, alignment: int) -> GgufTensor:
-    """Return the next description of a tensor; models have hundreds, so each is decoded from one buffer."""
-    buffer, start = file.ahead(_LONGEST_TENSOR_BYTES)
-    try:
-        (length,) = _U64.unpack_from(buffer, start)
-        _check_name_length(path, "the name of a tensor", length)
-        place = start + 8 + length
-        name = buffer[start + 8 : place].decode()
-        (dimensions,) = _U32.unpack_from(buffer, place)
-        if dimensions > _MOST_DIMENSIONS:
-            raise _damaged(path, f"tensor {shortened(name)} has {dimensions:,} dimensions; at most 4 are allowed")
-        layout = _DIMENSIONS[dimensions]
-        *sizes, kind, offset = layout.unpack_from(buffer, place + 4)
-    except struct.error:  # the buffer ends, and so does the header
-        file.require(file.left + 1, "the description of a tensor")
-        raise
-    file.skip(place + 4 + layout.size - start, "the description of a tensor")
+def _read_tensors(file: BoundedFile, path: Path, count: int, alignment: int) -> tuple[GgufTensor, ...]:
+    """Return the descriptions of all tensors; models have hundreds, so they are decoded in one pass over a buffer."""
+    tensors: list[GgufTensor] = []
+    storages: dict[bytes, tuple[tuple[int, ...], str, int]] = {}  # layers repeat the same few
+    number_at, count_at = _U64.unpack_from, _U32.unpack_from
+    while len(tensors) < count:
+        buffer, place = file.ahead(_LONGEST_TENSOR_BYTES), 0
+        with suppress(struct.error):  # the buffer ends
+            for _ in range(count - len(tensors)):
+                (length,) = number_at(buffer, place)
+                if length > _LONGEST_NAME_BYTES:
+                    _check_name_length(path, "the name of a tensor", length)
+                after = place + 8 + length
+                (dimensions,) = count_at(buffer, after)
+                name, end = buffer[place + 8 : after].decode(), after + 8 + 8 * dimensions
+                stored = buffer[after:end]
+                if (storage := storages.get(stored)) is None:
+                    storage = storages[stored] = _storage(path, name, dimensions, stored)
+                (offset,) = number_at(buffer, end)
+                if offset % alignment:
+                    raise _damaged(
+                        path, f"tensor {shortened(name)} starts at {offset:,}, which is no multiple of {alignment}"
+                    )
+                tensors.append(GgufTensor(name, *storage, offset))
+                place = end + 8
+        if not place:  # so does the header
+            file.require(file.left + 1, "the description of a tensor")
+        file.skip(place, "the description of a tensor")
+    return tuple(tensors)
+
+
+def _storage(path: Path, name: str, dimensions: int, stored: bytes) -> tuple[tuple[int, ...], str, int]:
+    """Return shape, type and size of a tensor; raise struct.error if its description is cut off."""
+    if dimensions > _MOST_DIMENSIONS:
+        raise _damaged(path, f"tensor {shortened(name)} has {dimensions:,} dimensions; at most 4 are allowed")
+    _, *sizes, kind = _DIMENSIONS[dimensions].unpack(stored)
     if kind not in TENSOR_TYPES:
         raise ModelFormatError(f"{path} has a tensor {shortened(name)} of the type {kind}, which is not known.")
     (tensor_type, block, block_bytes), weights = TENSOR_TYPES[kind], prod(sizes)
     if not 0 < weights < 2**63 or (sizes and sizes[0] % block):
         raise _damaged(path, f"tensor {shortened(name)} of the type {tensor_type} has the shape {sizes}")
-    if offset % alignment:
-        raise _damaged(path, f"tensor {shortened(name)} starts at {offset:,}, which is no multiple of {alignment}")
-    return GgufTensor(name, tuple(sizes), tensor_type, weights // block * block_bytes, offset)
+    return tuple(sizes), tensor_type, weights // block * block_bytes
 
 
 def _check_tensors(path: Path, tensors: tuple[GgufTensor, ...], data_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,10 +142,6 @@ class GgufModel:
             file.seek(start)
             content = file.read(tensor.nbytes)
         return [one for (one,) in struct.iter_unpack("<f", content)]
-
-    def has(self, pattern: str) -> bool:
-        """Return whether a tensor's whole name matches a pattern."""
-        return any(re.fullmatch(pattern, name) for name in self.tensors)
 
 
 def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:

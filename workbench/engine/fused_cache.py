@@ -16,12 +16,12 @@ _SPARE = 256
 
 
 class FusedCache(SequenceState):
-    """Keys and values of one sequence for all layers, in one buffer that grows by doubling or to the expected length.
+    """Keys and values of one sequence for all layers, in one buffer that is allocated for the first tokens.
 
-    To grow is to copy, which takes as long as several decode steps.
+    It grows by doubling or to the expected length. To grow is to copy, which takes as long as several decode steps.
     """
 
-    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = _SPARE) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype, limit: int, capacity: int = 0) -> None:
         super().__init__()
         self._shape = shape
         self._limit = limit
@@ -42,7 +42,7 @@ class FusedCache(SequenceState):
         needed = self.length + count
         if needed > self.capacity:
             old = self.kv
-            wanted = max(2 * self.capacity, self.expected_length + _SPARE)
+            wanted = _SPARE if needed <= _SPARE else max(2 * self.capacity, self.expected_length + _SPARE)
             self._allocate(max(needed, min(wanted, self._limit)), old.dtype)
             self.kv[:, :, :, : self.length] = old[:, :, :, : self.length]
 

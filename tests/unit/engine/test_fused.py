@@ -121,13 +121,13 @@ def test_pieces_of_any_size_give_what_one_piece_gives(both: Both, seed: int) -> 
 
 @few
 def test_tokens_one_by_one_beyond_the_first_room_of_the_cache(both: Both) -> None:
-    """The cache starts with room for 256 tokens, and is moved when they are full."""
+    """The cache has room for 256 tokens at first, and is moved when they are full."""
     fused, general = both
     token_ids = some_ids(300, 5)
     expected, cache = logits_of(general, token_ids), fused.new_cache()
-    small = cache.nbytes
     with torch.inference_mode():
         fused.prefill(token_ids[:230], cache)
+        small = cache.nbytes
         for at in range(230, 300):
             check_equal(fused.decode([token_ids[at]], [cache]).logits, expected[at : at + 1])
     assert cache.length == 300

@@ -24,7 +24,6 @@ from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 
 PATIENCE_S = 240.0
-BATCH = 16
 
 Generate = Callable[[Sequence[Sequence[int]], int], None]
 """Generates exactly so many tokens after each of several prompts of one length."""
@@ -35,11 +34,12 @@ class Size(NamedTuple):
 
     tokens: int
     prompt: int
+    batch: int
     rounds: int
 
 
-ON_GPU = Size(tokens=128, prompt=512, rounds=3)
-ON_CPU = Size(tokens=4, prompt=32, rounds=1)
+ON_GPU = Size(tokens=128, prompt=512, batch=16, rounds=3)
+ON_CPU = Size(tokens=3, prompt=32, batch=2, rounds=1)
 """Enough to see that the script runs."""
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(measured(f"workbench {precision}", partial(_generate_here, engine), size))
         finally:
             engine.close()
-    print(f"\n| contestant | decode, tokens/s | batch of {BATCH}, tokens/s | prefill of {size.prompt}, tokens/s |")
+    print(f"\n| contestant | decode, tokens/s | batch of {size.batch}, tokens/s | prefill of {size.prompt}, tokens/s |")
     print("| --- | --- | --- | --- |")
     # Each row at once: whatever stops a later contestant leaves the earlier ones on paper.
     for row in chain(rows, _rivals(folder, options.device, size, with_compile=has_gpu)):
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measured(name: str, generate: Generate, size: Size) -> Speeds:
     """Return medians of a few rounds, after one that is not counted."""
-    prompts = [[(7 * row + index) % 300 + 5 for index in range(size.prompt)] for row in range(BATCH)]
+    prompts = [[(7 * row + index) % 300 + 5 for index in range(size.prompt)] for row in range(size.batch)]
     short = [prompt[:16] for prompt in prompts]
 
     def seconds(asked: Sequence[Sequence[int]], count: int) -> float:
@@ -98,7 +98,7 @@ def measured(name: str, generate: Generate, size: Size) -> Speeds:
     # The first token is the prompt's: what the others take is the decode.
     one, together = (max(seconds(some, size.tokens) - seconds(some, 1), 1e-9) for some in (short[:1], short))
     later = size.tokens - 1
-    return Speeds(name, later / one, BATCH * later / together, size.prompt / seconds(prompts[:1], 1))
+    return Speeds(name, later / one, size.batch * later / together, size.prompt / seconds(prompts[:1], 1))
 
 
 def _proof_row(model: LoadedModel, precision: str) -> str:

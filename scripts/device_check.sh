@@ -28,7 +28,9 @@ laws=(
   "tests/unit/engine/on_device"
 )
 limit=1200 # seconds of each half
-if [ "$device" != torch:cpu ]; then
+if [ "$device" = torch:cpu ]; then
+  export FEWER_INPUTS=1
+else
   limit=230
   laws+=(
     "tests/laws/test_smollm2.py::test_greedy_ids_equal_transformers_generate"

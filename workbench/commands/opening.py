@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.devices import checked_device
 from workbench.errors import ConfigError, InvalidRequestError, StateError
 
 if TYPE_CHECKING:
-    from workbench.protocol import RunConfig
     from workbench.session.workbench import Workbench
 
 PRECISIONS = ("float32", "bf16", "fp8", "int8", "int4")
@@ -48,46 +46,36 @@ def add_device_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
 
 
 def check_device(name: str | None) -> None:
-    """Raise `InvalidRequestError` unless ``--device`` is absent or names a device that is there.
+    """Raise `InvalidRequestError` unless ``--device`` is absent or names a device that is there."""
+    if name is not None:
+        from workbench.providers.transformers.config import present_device
 
-    torch is imported only for a device that may be missing.
-    """
-    if name is not None and checked_device(name, "--device") not in ("auto", "cpu"):
-        from workbench.engine.devices import choose
-
-        choose(name, "--device")
+        present_device(name, "--device")
 
 
-def open_workbench(config: dict[str, Any] | RunConfig | Path | None) -> Workbench:
+def open_workbench(config: dict[str, Any] | Path | None, device: str | None = None) -> Workbench:
     """Return a real workbench; tests replace this function."""
     from workbench.session.workbench import Workbench
 
-    return Workbench(config=config)
+    return Workbench(config=config, device=device)
 
 
 def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:
     """Return the workbench of the options, and the model for its calls (None is its first chat model)."""
     if args.model == "":
         raise InvalidRequestError("--model", "", "a model name; `workbench models list` lists those in the catalog")
-    for option, given, key in (("precision", args.precision, "quantization"), ("device", args.device, "device")):
-        if given is not None:
-            refuse_with_config(f"--{option}", key, args.config)
+    if args.precision is not None:
+        refuse_with_config("--precision", "quantization", args.config)
     check_device(args.device)
     if args.precision or (args.model and not _is_served(args)):
         return open_workbench(_config_for(args.model or DEFAULT_MODEL, args.precision, args.device)), None
-    return open_workbench(args.config if args.device is None else _default_config(args.device)), args.model
+    return open_workbench(args.config, args.device), args.model
 
 
 def refuse_with_config(option: str, key: str, config: Path | None) -> None:
     """Raise `ConfigError` if there is a run config, which an option cannot change."""
     if found := config or os.environ.get("WORKBENCH_CONFIG"):
         raise ConfigError(f"{option} cannot change the run config {found}: set {key} in it, or use no run config")
-
-
-def _default_config(device: str) -> RunConfig:
-    from workbench.stack import load_run_config
-
-    return load_run_config(device=device)
 
 
 def _is_served(args: argparse.Namespace) -> bool:

@@ -91,11 +91,11 @@ def run(args: argparse.Namespace) -> int:
     if missing:
         raise WorkbenchError(f"{', '.join(missing)} not installed: pip install 'inference-workbench[serve]'")
     from workbench import server
-    from workbench.stack import Stack, load_run_config
+    from workbench.stack import Stack
 
     access, limits = _access(args), server.Limits(**options)
     with server.Listener(args.host, args.port) as listener:
-        stack = Stack(load_run_config(args.config, device=args.device))
+        stack = Stack(args.config, device=args.device)
         serving = server.Serving(stack, listener, access, limits, grace_s=args.grace)
         server.run(serving, lambda: _announce(listener, access, as_json=args.json))
     return 0
@@ -103,9 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(args: argparse.Namespace) -> dict[str, int]:
     """Return the limits of the options; raise `InvalidRequestError` if they contradict each other."""
-    if args.device is not None:
-        opening.refuse_with_config("--device", "device", args.config)
-        opening.check_device(args.device)
+    opening.check_device(args.device)
     from_options = {
         "max_body_bytes": args.max_body_mb and args.max_body_mb * 2**20,
         "max_batch": args.max_batch,

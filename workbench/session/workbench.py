@@ -64,8 +64,9 @@ class Workbench(ServedModels, Views):
             ``WORKBENCH_CONFIG``, or the embedded models if it is not set.
         precision: precision of the embedded models: ``float32`` (the reference, with the same numbers on every
             processor), ``bf16``, ``fp8``, ``int8`` or ``int4`` (the default). A run config sets it per provider.
-        device: device of the embedded models: ``auto`` (the default), ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or
-            ``xpu``; None uses ``WORKBENCH_DEVICE``. A run config sets it per provider.
+        device: device of the models that are computed here, whatever the run config and earlier registrations say:
+            ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. None leaves it to them, or without a run config
+            to ``WORKBENCH_DEVICE``, or else to ``auto``.
 
     Raises:
         ConfigError: the run config is invalid, or the device is not there; nothing was started.

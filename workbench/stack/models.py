@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,11 +39,27 @@ MODEL: ResourceKind[ModelDefWithProvider, InferenceProvider] = ResourceKind(
 )
 
 
-class ModelRegistry(Registry["ModelDefWithProvider", "InferenceProvider"]):
-    """Registry of models, which satisfies ``Models`` and ``ModelUnregistration``."""
+def _without_device(fields: Mapping[str, Any]) -> ModelDefWithProvider:
+    model = ModelDefWithProvider.model_validate(fields)
+    metadata = {name: value for name, value in model.metadata.items() if name != "device"}
+    return model.model_copy(update={"metadata": metadata})
 
-    def __init__(self, providers: dict[str, InferenceProvider], store: RegistrationStore | None = None) -> None:
-        super().__init__(MODEL, providers, store)
+
+class ModelRegistry(Registry["ModelDefWithProvider", "InferenceProvider"]):
+    """Registry of models, which satisfies ``Models`` and ``ModelUnregistration``.
+
+    Args:
+        restores_devices: whether stored registrations keep their devices; otherwise their provider's counts.
+    """
+
+    def __init__(
+        self,
+        providers: dict[str, InferenceProvider],
+        store: RegistrationStore | None = None,
+        *,
+        restores_devices: bool = True,
+    ) -> None:
+        super().__init__(MODEL if restores_devices else replace(MODEL, parse=_without_device), providers, store)
 
     def models(self) -> list[ModelDefWithProvider]:
         """Return the models without querying a provider."""

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from workbench.devices import DEVICE_VARIABLE, checked_device
+from workbench.devices import DEVICE_VARIABLE
 from workbench.errors import ConfigError, InvalidRequestError
-from workbench.protocol import RunConfig
+from workbench.protocol import Provider, RunConfig
+from workbench.providers import config_class
+from workbench.providers.transformers.config import present_device
 from workbench.stack.checking import checked
 from workbench.stack.yaml_file import read_mapping
 
@@ -63,41 +65,58 @@ def load_run_config(
         source: a YAML file, its content as a dict, or a finished config. None selects the file that the environment
             variable ``WORKBENCH_CONFIG`` names, or else the default config.
         precision: precision of the models in the default config; not used with a file that ``WORKBENCH_CONFIG`` names.
-        device: device of the models in the default config, likewise; None uses that of ``WORKBENCH_DEVICE``, or
-            ``auto``.
+        device: device of all models that the config's providers compute here, whatever the config says; None uses the
+            config's, or in the default config that of ``WORKBENCH_DEVICE``, or ``auto``.
 
     Raises:
         ConfigError: the config is invalid; the message has one line for each problem, with the path of the key and
             what is allowed.
     """
-    for name, given, key in (("precision", precision, "quantization"), ("device", device, "device")):
-        if given is not None and source is not None:
-            allowed = f"None with a run config, which sets config.{key} for each provider"
-            raise ConfigError(f"{name} must be {allowed}; got {given!r}")
+    if precision is not None and source is not None:
+        allowed = "None with a run config, which sets config.quantization for each provider"
+        raise ConfigError(f"precision must be {allowed}; got {precision!r}")
     if precision is not None and precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}; got {precision!r}")
     if source is None and (path := os.environ.get(CONFIG_VARIABLE)):
         source = path
     if source is None:
         return checked(default_run_config(precision or "int4", default_device(device)))
-    if isinstance(source, RunConfig):
-        return checked(source)
     if isinstance(source, str | Path):
-        return _from_file(Path(source))
-    return checked(RunConfig.model_validate(_completed(source)))
+        config = _from_file(Path(source))
+    else:
+        config = checked(source if isinstance(source, RunConfig) else RunConfig.model_validate(_completed(source)))
+    return config if device is None else _moved(config, default_device(device))
 
 
 def default_device(given: str | None) -> str:
     """Return a given device, or that of ``WORKBENCH_DEVICE``, or ``auto``.
 
     Raises:
-        ConfigError: no setting may have this name; the message says where it was found.
+        ConfigError: it is not there, or no setting may have this name; the message says where it was found.
     """
-    field, name = ("device", given) if given is not None else (DEVICE_VARIABLE, os.environ.get(DEVICE_VARIABLE))
+    field, found = ("device", given) if given is not None else (DEVICE_VARIABLE, os.environ.get(DEVICE_VARIABLE))
     try:
-        return checked_device(name or "auto", field)
+        return present_device(found or "auto", field)
     except InvalidRequestError as error:
         raise ConfigError(str(error)) from None
+
+
+def _moved(config: RunConfig, device: str) -> RunConfig:
+    """Return a config whose providers compute on a device; raise `ConfigError` if none of them computes here."""
+    instances = config.providers.get("inference", [])
+    moved = [
+        one.model_copy(update={"config": {**one.config, "device": device}}) if _has_device(one) else one
+        for one in instances
+    ]
+    if not any(map(_has_device, instances)):
+        raise ConfigError(
+            f"device must be left out: no provider of the run config computes models here; got {device!r}"
+        )
+    return config.model_copy(update={"providers": {**config.providers, "inference": moved}})
+
+
+def _has_device(provider: Provider) -> bool:
+    return "device" in config_class(provider.provider_type, "inference").model_fields
 
 
 def _from_file(path: Path) -> RunConfig:

@@ -32,7 +32,8 @@ class Stack:
     """Providers of a config with their router and registry; models are loaded by the first request that needs them.
 
     Args:
-        config, precision, device: as for `load_run_config`.
+        config, precision, device: as for `load_run_config`. A device is also that of registered models, whatever their
+            registrations say.
 
     Raises:
         ConfigError: the config is invalid; no provider is left open.
@@ -52,7 +53,7 @@ class Stack:
         self.safety_providers: dict[str, SafetyProvider] = {}
         self.memory_providers: dict[str, MemoryProvider] = {}
         store = RegistrationStore(state_dir() / FILE_NAME)
-        self.models = ModelRegistry(self.providers, store)
+        self.models = ModelRegistry(self.providers, store, restores_devices=device is None)
         self.inference = Router(self.models)
         try:
             self._create_providers()

@@ -105,6 +105,7 @@ class FakeWorkbench:
 
     runs: list[FakeRun] = field(default_factory=list)
     config: Any = None
+    device: str | None = None
     model: str | None = None
     prompts: list[str] = field(default_factory=list)
     conversations: list[list[Message]] = field(default_factory=list)
@@ -184,8 +185,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> FakeWorkbench:
     """What every command opens in place of the real workbench."""
     fake = FakeWorkbench()
 
-    def open_fake(config: Any) -> FakeWorkbench:
-        fake.config = config
+    def open_fake(config: Any, device: str | None = None) -> FakeWorkbench:
+        fake.config, fake.device = config, device
         return fake
 
     monkeypatch.setattr(opening, "open_workbench", open_fake)

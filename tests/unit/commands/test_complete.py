@@ -164,7 +164,6 @@ def test_options_reach_the_sampling_parameters(cli: Cli, bench: FakeWorkbench) -
         ["--model", ""],
         ["--precision", "int4", "--config", "run.yaml"],
         ["--device", "tpu"],
-        ["--device", "cpu", "--config", "run.yaml"],
         ["--no-such-option"],
     ],
 )
@@ -233,7 +232,7 @@ def test_a_device_is_the_default_configs_or_that_of_the_model(
     def devices(*options: str) -> tuple[Any, Any]:
         bench.says("a")
         assert cli("complete", "x", *options).code == 0
-        config = load_run_config(bench.config)
+        config = load_run_config(bench.config, device=bench.device)
         return config.providers["inference"][0].config.get("device"), bench.model
 
     assert devices("--device", "cpu") == ("cpu", None)
@@ -243,6 +242,9 @@ def test_a_device_is_the_default_configs_or_that_of_the_model(
     assert devices("--device", "cpu", "--precision", "int8") == ("cpu", None)
     monkeypatch.setenv("WORKBENCH_DEVICE", "cpu")
     assert devices("--model", "./my-model") == ("cpu", None)
+    bench.says("a")
+    assert cli("complete", "x", "--device", "cpu", "--config", "run.yaml").code == 0
+    assert (bench.config, bench.device) == (Path("run.yaml"), "cpu")
     stand_on(monkeypatch, NVIDIA)
     assert devices("--device", "cuda:1") == ("cuda:1", None)
     outcome = cli("complete", "x", "--device", "cuda:2")

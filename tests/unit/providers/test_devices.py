@@ -119,3 +119,8 @@ def test_a_session_registers_for_a_device_and_lists_those_of_a_provider(
         Workbench({"providers": {"inference": providers}}) as bench,
     ):
         assert "mine" not in [model.identifier for model in bench.list_models()]
+    with Workbench({"providers": {"inference": providers}}, device="cpu") as bench:  # which is that of all models
+        assert (bench.card("mine").device, bench.card("mine").device_why) == ("cpu", "chosen by name")
+    stand_on(monkeypatch, machines.APPLE)
+    with Workbench({"providers": {"inference": providers}}) as bench:
+        assert bench.card("mine").device == "mps", "the registration is as it was"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.fakes import resources
+from tests.fakes.devices import NVIDIA, stand_on
 from workbench import providers
 from workbench.errors import ConfigError
 from workbench.protocol import Provider, RunConfig
@@ -323,16 +324,23 @@ def test_the_embedded_models_are_on_the_device_that_is_asked_for(monkeypatch: py
         (provider,) = load_run_config(config, device=given).providers["inference"]
         return provider.config.get("device", "none")
 
+    stand_on(monkeypatch, NVIDIA)
     assert (device(), device(None, "auto"), device(None, "cuda:1")) == ("none", "none", "cuda:1")
-    monkeypatch.setenv("WORKBENCH_DEVICE", "mps")
-    assert (device(), device(None, "cpu"), device(default_run_config())) == ("mps", "cpu", "none")
-    with pytest.raises(ConfigError, match=r"device must be None with a run config, which sets config\.device"):
-        device(CONFIG, "cpu")
-    with pytest.raises(ConfigError, match=r"^device must be auto, cpu, .*; got 'gpu'"):
-        device(None, "gpu")
-    monkeypatch.setenv("WORKBENCH_DEVICE", "gpu")
-    with pytest.raises(ConfigError, match=r"^WORKBENCH_DEVICE must be auto, cpu, .*; got 'gpu'"):
-        device()
+    monkeypatch.setenv("WORKBENCH_DEVICE", "cuda")
+    assert (device(), device(None, "cpu"), device(default_run_config())) == ("cuda", "cpu", "none")
+    for config in (default_run_config(device="mps"), default_run_config(device="mps").model_dump(mode="json")):
+        assert (device(config), device(config, "cpu"), device(config, "auto")) == ("mps", "cpu", "auto")
+    with pytest.raises(
+        ConfigError, match=r"^device must be left out: no provider of the run config computes models here"
+    ):
+        device(config_of(echo()), "cpu")
+    for value, words in (("gpu", "auto, cpu, .*"), ("mps", r"auto, cuda:0, cuda:1 or cpu on this machine .*")):
+        for given in (None, CONFIG):
+            with pytest.raises(ConfigError, match=rf"^device must be {words}; got '{value}'"):
+                device(given, value)
+        monkeypatch.setenv("WORKBENCH_DEVICE", value)
+        with pytest.raises(ConfigError, match=rf"^WORKBENCH_DEVICE must be {words}; got '{value}'"):
+            device()
 
 
 def test_a_precision_is_refused_by_name_beside_a_config_and_where_it_is_none_of_ours() -> None:

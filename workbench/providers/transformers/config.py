@@ -120,3 +120,16 @@ class TransformersConfig(ProviderConfig):
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         return checked_networks(value, "image_networks")
+
+
+def present_device(name: str, field: str) -> str:
+    """Return the name of a device that is on this machine; torch is imported only for one that may be missing.
+
+    Raises:
+        InvalidRequestError: it is not there, or no setting may have this name.
+    """
+    if checked_device(name, field) not in ("auto", "cpu"):
+        from workbench.engine.devices import choose
+
+        choose(name, field)
+    return name

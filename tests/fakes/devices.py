@@ -29,6 +29,9 @@ class Machine:
     allocated_bytes: int = 2 * GIGABYTE
 
 
+CAPABILITIES = {"NVIDIA T4": (7, 5)}
+"""Those of GPUs without bf16."""
+
 LAPTOP = Machine()
 NVIDIA = Machine(cuda=("NVIDIA H200", "NVIDIA T4"), built_for_cuda="13.0")
 NO_DRIVER = Machine(built_for_cuda="13.0")
@@ -61,6 +64,8 @@ def stand_on(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
             "memory_reserved": lambda _: machine.reserved_bytes,
             "memory_allocated": lambda _: machine.allocated_bytes,
         }
+    names = machine.cuda
+    answers[torch.cuda]["get_device_capability"] = lambda device: CAPABILITIES.get(names[device.index], (9, 0))
     for module, replaced in answers.items():
         for name, answer in replaced.items():
             monkeypatch.setattr(module, name, answer, raising=False)

@@ -54,6 +54,19 @@ def choose(name: str = "auto", field: str = "device") -> DeviceChoice:
     return DeviceChoice(device, f"{found[device]}, {_BY_NAME}")
 
 
+def candidates(name: str) -> list[DeviceChoice]:
+    """Return the devices that a setting allows, the preferred one first: all that are here for ``auto``, else one.
+
+    Raises:
+        InvalidRequestError: as for `choose`.
+    """
+    first = choose(name)
+    if name != "auto" or first.device == CPU:
+        return [first]
+    others = [DeviceChoice(device, title) for device, title in present_devices().items() if device != first.device]
+    return [first, *others]
+
+
 def present_devices() -> dict[str, str]:
     """Return the devices that torch finds here, each with its title, in the order of ``auto``; the CPU is the last."""
     import torch
@@ -87,7 +100,10 @@ def memory_bytes(device: str) -> tuple[int, int]:
 
 
 def held_precision(precision: Precision, device: str) -> Precision:
-    """Return the precision in which weights are held: on the CPU the given one, elsewhere float32 or bf16."""
+    """Return the precision in which weights are held: on the CPU the given one, elsewhere float32 or bf16.
+
+    A device without bf16 holds float16 in its place; `on_device.targets.device_dtype` has the dtype.
+    """
     return precision if device == CPU or precision == "float32" else "bf16"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,14 +19,14 @@ from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.detokenizer import Vocabulary
-from workbench.engine.devices import CPU, choose, held_precision
+from workbench.engine.devices import CPU, DeviceChoice, candidates, held_precision
 from workbench.engine.end_tokens import eos_ids
 from workbench.engine.fused import compile_step
 from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
 from workbench.engine.on_device.targets import target_of
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_packable, is_served, opened, pack, served_structure
+from workbench.engine.packing import is_packable, opened, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
@@ -71,6 +71,8 @@ class LoadedModel:
     images: ImageReader | None = None
     """Image processor of a vision-language model."""
     device: str = CPU
+    device_why: str = ""
+    """Reason why it is computed on that device."""
     device_proof: DeviceProof | None = None
     """Comparison with the CPU, of a model on another device."""
 
@@ -92,10 +94,11 @@ def load(
         precision: ``file`` is that of each tensor as it is stored.
         fast: use the fused decoder if it serves the model; False always uses transformers' own forward, which does
             not read GGUF files.
-        proofs: folder of cached proofs; None caches none, so that each load proves the model again.
+        proofs: folder of cached proofs; None caches none, so that each load proves model and device again.
         packed_models: folder of packed models; None stores none, so that each load packs the weights again.
         adapter: folder of a LoRA adapter, which is merged into the weights.
-        device: a name as `devices.choose` takes it; ``torch:cpu`` is the reference for devices.
+        device: a name as `devices.choose` takes it; ``torch:cpu`` is the reference for devices. ``auto`` takes the
+            first device that computes the model as the CPU does.
 
     Raises:
         InvalidRequestError: there is no such device here.
@@ -104,7 +107,42 @@ def load(
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
     """
-    device = choose(device).device
+    load_to = partial(
+        _load_to, folder, name=name or folder.name, precision=precision, fast=fast, proofs=proofs,
+        packed_models=packed_models, adapter=adapter,
+    )  # fmt: skip
+    *preferred, last = candidates(device)
+    refusals: list[str] = []
+    for choice in preferred:
+        try:
+            return load_to(_after(refusals, choice))
+        except UnprovenModelError as error:
+            refusals.append(str(error))
+    try:
+        return load_to(_after(refusals, last))
+    except UnprovenModelError as error:
+        if last.device == CPU:
+            raise
+        raise UnprovenModelError(f"{error}; choose another device") from None
+
+
+def _after(refusals: Sequence[str], choice: DeviceChoice) -> DeviceChoice:
+    """Return a choice with the refusals of the devices before it, if there are any, as its reason."""
+    return replace(choice, why="; ".join(refusals)) if refusals else choice
+
+
+def _load_to(
+    folder: Path,
+    choice: DeviceChoice,
+    *,
+    name: str,
+    precision: Precision,
+    fast: bool,
+    proofs: Path | None,
+    packed_models: Path | None,
+    adapter: Path | None,
+) -> LoadedModel:
+    device = choice.device
     target = target_of(device)
     check_folder(folder)
     precision = held_precision(precision, device)
@@ -121,19 +159,21 @@ def load(
             structure = served_structure(folder, config, memory.tensor_shapes(folder, merged))
         packed = structure is not None and (target is not None or is_packable(structure))
     check_decoder(folder, stored_format(folder), is_fused=packed)
-    plan = memory.plan(folder, precision, name or folder.name, packed=packed, adapter=merged, device=device)
+    plan = memory.plan(folder, precision, name, packed=packed, adapter=merged, device=device)
     tokenizer: TextTokenizer = stored.tokenizer if stored else _load_tokenizer(folder, family)
     length = context_length(config)
     parts = stored.parts if stored else PackedParts()
 
     def load_decoder() -> tuple[Decoder, Proof, DeviceProof | None]:
         if target is not None:
-            from workbench.engine.on_device.loading import load_on_device
+            from workbench.engine.on_device.loading import ToDevice, load_on_device
 
             general = partial(_load_general, folder, "float32", family, keep_bf16=False, adapter=merged)
-            placed, device_proof = load_on_device(folder, config, structure, precision, target, merged, general, length)
-            proven = isinstance(placed, GeneralDecoder) and _prove(placed, folder, precision, length, None, None)
-            return placed, proven or ALL_PROVEN, device_proof
+            prove_general = partial(
+                _prove, folder=folder, precision=precision, length=length, proofs=None, adapter=None
+            )
+            to = ToDevice(folder, target, precision, adapter, proofs)
+            return load_on_device(to, config, structure, merged, general, prove_general, length)
         if packed:
             compile_step()
             return pack(folder, config, precision, parts, adapter=merged), ALL_PROVEN, None
@@ -145,7 +185,7 @@ def load(
     if packed and not stored and target is None:
         store.store(folder, precision, config, tokenizer, parts, adapter)
     return LoadedModel(
-        name=name or folder.name,
+        name=name,
         folder=folder,
         decoder=decoder,
         tokenizer=tokenizer,
@@ -160,17 +200,21 @@ def load(
         proof=proof,
         images=load_reader(folder, family, load_tokenizer(folder)) if family else None,
         device=device,
+        device_why=choice.why,
         device_proof=device_proof,
     )
 
 
-def is_fused(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the fused decoder serves a folder's model; loading, cards and the memory check agree."""
+def has_own_decoder(folder: Path, shapes: Mapping[str, tuple[int, ...]], device: str = CPU) -> bool:
+    """Return whether a folder's model is computed here, not by transformers; loading, cards and memory check agree."""
     try:
         config = load_config(folder)
     except ModelFormatError:  # loading reports it
         return False
-    return family_of(config, folder) is None and is_served(folder, config, shapes)
+    if family_of(config, folder) is not None:
+        return False
+    structure = served_structure(folder, config, shapes)
+    return structure is not None and (device != CPU or is_packable(structure))
 
 
 def _load_tokenizer(folder: Path, family: Family | None) -> PreTrainedTokenizerFast:

@@ -197,7 +197,7 @@ class PackedModels:
     def _path(self, model: Path, precision: Precision, adapter: Path | None) -> Path | None:
         if self.folder is None:
             return None
-        key, content = model_key(model), _content_key(model, adapter)
+        key, content = model_key(model), content_key(model, adapter)
         if adapter is not None:
             key = f"{key}-{model_key(adapter)}"
         return self.folder / f"{key}-{precision}-{content}{SUFFIX}"
@@ -248,8 +248,8 @@ def _text_tensor(text: str) -> Tensor:
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
-def _content_key(model: Path, adapter: Path | None) -> str:
-    """Return a hash of whatever the packed form depends on."""
+def content_key(model: Path, adapter: Path | None) -> str:
+    """Return a hash of whatever a packed form depends on: files, versions, sources and the processor's features."""
     versions = (__version__, torch.__version__, version("transformers"), tokenizers.__version__)
     stamps = _stamps(model) if adapter is None else [*_stamps(model), (), *_stamps(adapter)]
     return hashlib.sha256(repr((stamps, versions, _sources(), sorted(FEATURES.items()))).encode()).hexdigest()[:24]

@@ -80,7 +80,7 @@ def pack(
     *,
     adapter: Adapter | None = None,
 ) -> FusedDecoder:
-    """Return the fused decoder of a model folder that it serves, as `is_served` says.
+    """Return the fused decoder of a model folder whose structure is packable.
 
     Args:
         parts: parts that were packed before; all others are added to it.
@@ -114,16 +114,6 @@ def opened(folder: Path, full_name: Callable[[str], str], adapter: Adapter | Non
             return
         with safe_open(adapter.weights, framework="pt") as tensors:
             yield AdaptedWeights(weights, adapter, tensors, full_name)
-
-
-def is_served(folder: Path, config: PreTrainedConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the fused decoder serves the model of a folder.
-
-    Raises:
-        ModelFormatError: it does not serve a GGUF file, which nothing else serves; the message says why.
-    """
-    structure = served_structure(folder, config, shapes)
-    return structure is not None and is_packable(structure)
 
 
 def rotary_versions(

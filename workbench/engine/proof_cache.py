@@ -46,7 +46,7 @@ def cached_or_proven(
     if cache_folder is None:
         return prove()
     path = cache_folder / f"{_proof_key(folder, precision, cache_folder, adapter)}.json"
-    cached = _read(path)
+    cached = read_json(path)
     if isinstance(problem := cached.get("refused"), str):
         raise UnprovenModelError(problem)
     if (found := _proof(cached)) is not None:
@@ -54,31 +54,31 @@ def cached_or_proven(
     try:
         proof = prove()
     except UnprovenModelError as error:
-        _write(path, {"refused": str(error)})
+        write_json(path, {"refused": str(error)})
         raise
-    _write(path, {"switched_off": proof.switched_off})
+    write_json(path, {"switched_off": proof.switched_off})
     return proof
 
 
 def cached_proof(folder: Path, precision: Precision, cache_folder: Path, adapter: Path | None = None) -> Proof | None:
     """Return the cached proof without reading the weights; None if there is none, or the model was refused."""
-    known = _read(_stamps_path(folder, cache_folder, adapter))
+    known = read_json(_stamps_path(folder, cache_folder, adapter))
     if known.get("stamps") != _stamps(folder, adapter):
         return None
-    return _proof(_read(cache_folder / f"{_key(known.get('checksum'), precision)}.json"))
+    return _proof(read_json(cache_folder / f"{_key(known.get('checksum'), precision)}.json"))
 
 
 def _proof_key(folder: Path, precision: Precision, cache_folder: Path, adapter: Path | None) -> str:
     """Return the key of a proof; the weights are hashed again only if their files have changed."""
     path, stamps = _stamps_path(folder, cache_folder, adapter), _stamps(folder, adapter)
-    known = _read(path)
+    known = read_json(path)
     if known.get("stamps") != stamps or not isinstance(known.get("checksum"), str):
         digest = hashlib.sha256()
         for one in _files(folder, adapter):
             with one.open("rb") as file:
                 hashlib.file_digest(file, lambda: digest)
         known = {"stamps": stamps, "checksum": digest.hexdigest()}
-        _write(path, known)
+        write_json(path, known)
     return _key(known["checksum"], precision)
 
 
@@ -102,7 +102,7 @@ def _stamps_path(folder: Path, cache_folder: Path, adapter: Path | None) -> Path
     return cache_folder / f"folder-{hashlib.sha256(places).hexdigest()[:32]}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a cache file, or nothing if it cannot be read: the proof is then made again."""
     try:
         cached = json.loads(path.read_text(encoding="utf-8"))
@@ -119,6 +119,7 @@ def _proof(cached: dict[str, Any]) -> Proof | None:
     return Proof(tuple(off))
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a cache file whole, or not at all if that fails."""
     with suppress(OSError):  # the model is then proven again at its next load
         write_whole(path, json.dumps(content))

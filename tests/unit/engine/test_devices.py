@@ -17,7 +17,8 @@ from tests.fakes import devices as machines
 from tests.fakes.devices import GIGABYTE, stand_on
 from workbench.devices import checked_device
 from workbench.engine import devices, memory
-from workbench.engine.devices import DeviceChoice, choose, memory_bytes, present_devices
+from workbench.engine.devices import DeviceChoice, candidates, choose, held_precision, memory_bytes, present_devices
+from workbench.engine.on_device.targets import shown_precision
 from workbench.engine.precision import Precision
 from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.errors import InsufficientMemoryError, InvalidRequestError
@@ -38,6 +39,29 @@ def test_auto_takes_the_first_kind_that_is_there_and_says_why(monkeypatch: pytes
         stand_on(monkeypatch, machine)
         assert choose() == choose("auto") == choice
         assert next(iter(present_devices())) == choice.device
+
+
+def test_auto_falls_back_to_every_other_device_and_a_name_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for machine, name, devices_ in (
+        (machines.NVIDIA, "auto", ["cuda:0", "cuda:1", "cpu"]),
+        (machines.APPLE, "auto", ["mps", "cpu"]),
+        (machines.LAPTOP, "auto", ["cpu"]),
+        (machines.NVIDIA, "cuda:1", ["cuda:1"]),
+        (machines.NVIDIA, "cpu", ["cpu"]),
+    ):
+        stand_on(monkeypatch, machine)
+        found = candidates(name)
+        assert [one.device for one in found] == devices_
+        assert found[0] == choose(name)
+
+
+def test_a_device_without_bf16_is_shown_with_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_on(monkeypatch, machines.NVIDIA)
+    for device, shown in (("cpu", "int4"), ("torch:cpu", "bf16"), ("cuda:0", "bf16"), ("cuda:1", "float16")):
+        assert shown_precision(held_precision("int4", device), device) == shown
+        assert shown_precision(held_precision("float32", device), device) == "float32"
+    stand_on(monkeypatch, machines.AMD)
+    assert shown_precision("bf16", "cuda:0") == "bf16"
 
 
 def test_a_device_is_chosen_by_name_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

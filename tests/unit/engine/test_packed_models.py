@@ -57,7 +57,7 @@ def load_without_transformers(monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def load_stored(*args: Any, **options: Any) -> LoadedModel:
         with monkeypatch.context() as patches:
-            for name in ("load_config", "load_tokenizer", "family_of", "is_served"):
+            for name in ("load_config", "load_tokenizer", "family_of", "served_structure"):
                 patches.setattr(loading, name, fail)
             return load(*args, **options)
 

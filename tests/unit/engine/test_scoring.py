@@ -211,7 +211,7 @@ def test_a_fault_in_the_model_is_told_and_the_engine_serves_on(engine_of: MakeEn
 
 @pytest.mark.parametrize("continuation", [[5], [5, 6, 7]])
 def test_a_damaged_model_has_no_scores(
-    tmp_path: Path, tiny_llama: LoadedModel, engine_of: MakeEngine, continuation: list[int]
+    tmp_path: Path, tiny_llama: LoadedModel, engine_of: MakeEngine, continuation: list[int], device: str
 ) -> None:
     for path in tiny_llama.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -219,4 +219,4 @@ def test_a_damaged_model_has_no_scores(
     tensors["model.layers.1.mlp.down_proj.weight"][3, 3] = float("nan")
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(NumericalError):
-        engine_of(model=load(tmp_path, name="damaged")).score(PROMPT, [continuation])
+        engine_of(model=load(tmp_path, name="damaged", device=device)).score(PROMPT, [continuation])

@@ -14,6 +14,7 @@ from tests.fakes import devices as machines
 from tests.fakes.devices import GIGABYTE, stand_on
 from workbench import Workbench
 from workbench.devices import DeviceProof
+from workbench.engine.devices import choose
 from workbench.engine.loading import LoadedModel, load
 from workbench.errors import ConfigError, InsufficientMemoryError, InvalidRequestError
 from workbench.protocol import ModelDef, SamplingParams
@@ -32,8 +33,10 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     devices: list[str] = []
 
     def load_here(folder: Path, *, device: str, **options: Any) -> LoadedModel:
+        device, why = (choice := choose(device)).device, choice.why
         devices.append(device)
-        return replace(load(folder, **options), device=device, device_proof=None if device == "cpu" else PROOF)
+        proof = None if device == "cpu" else PROOF
+        return replace(load(folder, **options), device=device, device_why=why, device_proof=proof)
 
     monkeypatch.setattr(served, "load", load_here)
     return devices
@@ -51,6 +54,11 @@ async def test_a_device_of_the_config_or_of_the_registration_is_loaded_for_and_s
     assert card.decoder == "device"
     assert card.parameters
     assert card.predicted_memory_bytes == 4 * card.parameters  # float32
+    small = ModelDef(identifier="small", llama_model=str(tiny_folders["llama"]), metadata={"precision": "int4"})
+    await provider.register_model(small)
+    assert provider.card("small").precision == "float16"  # a T4 has no bf16
+    await provider.register_model(small.model_copy(update={"metadata": {"precision": "int4", "device": "cuda:0"}}))
+    assert provider.card("small").precision == "bf16"
     sentences = provider.card("tiny-bert")
     assert (sentences.device, sentences.device_why) == ("cpu", "sentence models are computed on the CPU")
     provider.load("tiny-llama")

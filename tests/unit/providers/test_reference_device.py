@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tests.tiny_models import bpe_tokenizer, save_config
+from tests.tiny_structures import VOCAB, Llama, shaped
+from workbench.engine import loading
+from workbench.engine.devices import DeviceChoice
+from workbench.engine.on_device.forward import Forward
 from workbench.protocol import SamplingParams, SamplingStrategy
-from workbench.providers.transformers import TransformersProvider
+from workbench.providers.transformers import TransformersProvider, cards
 
 Make = Callable[..., TransformersProvider]
 
@@ -34,3 +40,31 @@ async def test_answers_and_embeddings_are_those_of_the_cpu(provider_of: Make, ti
     card = device.card("tiny-llama")
     assert (card.decoder, card.precision) == ("device", "float32")
     assert plain.card("tiny-llama").decoder == "fused"
+
+
+def test_the_card_of_a_model_that_auto_computes_elsewhere_says_why(
+    provider_of: Make, tiny_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = provider_of(tiny_folders["llama"], quantization={"type": "int4"})
+    found = [DeviceChoice("torch:cpu", "the first"), DeviceChoice("cpu", "the last")]
+    monkeypatch.setattr(loading, "candidates", lambda _: found)
+    monkeypatch.setattr(cards, "choose", lambda *_: found[0])
+    before = provider.card("tiny-llama")
+    assert (before.device, before.device_why, before.precision, before.decoder) == (
+        "torch:cpu", "the first", "bf16", "device",
+    )  # fmt: skip
+    monkeypatch.setattr(Forward, "logits", lambda forward, hidden: torch.randn(*hidden.shape[:-1], 384))
+    provider.load("tiny-llama")
+    card = provider.card("tiny-llama")
+    assert (card.device, card.precision, card.decoder, card.device_proof) == ("cpu", "int4", "fused", None)
+    assert card.device_why is not None
+    assert card.device_why.startswith("cpu computes other logits in bfloat16 than the CPU in float32: ")
+
+
+def test_an_odd_width_is_computed_by_the_decoder_of_devices(provider_of: Make, tmp_path: Path) -> None:
+    folder = save_config(tmp_path / "odd", shaped(Llama, intermediate_size=45), bpe_tokenizer(VOCAB))
+    for device, decoder in (("cpu", "general"), ("torch:cpu", "device")):
+        provider = provider_of(folder, device=device)
+        assert provider.card("odd").decoder == decoder
+        provider.load("odd")
+        assert provider.card("odd").decoder == decoder

@@ -8,30 +8,31 @@ import torch
 
 from workbench.devices import DeviceProof
 from workbench.engine.on_device.proof import compared, decode_speed
-from workbench.engine.proof import plain_tokens
 
 if TYPE_CHECKING:
     from workbench.engine.decoders import GeneralDecoder
 
 
 @torch.inference_mode()
-def moved(decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device, context_length: int) -> DeviceProof:
+def moved_and_compared(
+    decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device, token_ids: list[int]
+) -> DeviceProof:
     """Move a decoder's model, in float32 on the CPU, to a device, and compare its logits there with those from before.
 
     Raises:
         UnprovenModelError: the device computes something else.
     """
-    token_ids = plain_tokens(decoder, context_length)
     expected, cpu_speed = decoder.full_logits(token_ids), decode_speed(decoder)
-    _convert(decoder.model, dtype, device)
+    move(decoder, dtype, device)
     return compared(device, dtype, decoder.full_logits(token_ids), expected, decode_speed(decoder), cpu_speed)
 
 
-def _convert(model: Any, dtype: torch.dtype, device: torch.device) -> None:
+def move(decoder: GeneralDecoder, dtype: torch.dtype, device: torch.device) -> None:
     """Move a model to a device in a dtype, except rotary frequencies, which stay float32 as `from_pretrained` has them.
 
     In 16 bits they would turn late positions by wrong angles, which the few positions of the proof do not show.
     """
+    model: Any = decoder.model
     frequencies = [
         (module, name, buffer.to(device))
         for module in model.modules()

@@ -23,7 +23,7 @@ from workbench.engine.on_device.targets import name_of
 from workbench.engine.proof import distance
 from workbench.engine.rotary_table import Rotary
 from workbench.engine.weights import Checkpoint
-from workbench.errors import UnprovenModelError
+from workbench.errors import NumericalError, UnprovenModelError
 
 _TOKENS = 24
 """Most positions of the proof."""
@@ -74,7 +74,10 @@ def compared(
 
     Raises:
         UnprovenModelError: the difference is more than rounding; the message says what differs.
+        NumericalError: the CPU computes NaN, too.
     """
+    if not expected.isfinite().all():
+        raise NumericalError("the model computes NaN in float32 on the CPU; its weights are damaged or overflow")
     far, tolerance = distance(found, expected), TOLERANCE[dtype]
     worst = float(far.max() if dtype == torch.float32 else far.median())
     clear = _margins(expected) > 2 * tolerance * expected.std(-1)
@@ -84,9 +87,7 @@ def compared(
     if worst > tolerance:
         problem = f"they differ by {worst:.2g} standard deviations, of which rounding explains {tolerance:.2g}"
     if problem:
-        raise UnprovenModelError(
-            f"{device} computes other logits in {kind} than the CPU in float32: {problem}; choose another device"
-        )
+        raise UnprovenModelError(f"{device} computes other logits in {kind} than the CPU in float32: {problem}")
     slower = f"{device} decodes {speed:.3g} tokens/s, the CPU {cpu_speed:.3g}; choose device cpu"
     notes = (slower,) if device.type != "cpu" and speed < cpu_speed else ()
     return DeviceProof(str(device), kind, _kl(found, expected), equal, speed, cpu_speed, notes)

@@ -20,9 +20,22 @@ def device_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Return the dtype of weights on a device: float32 if that is asked for, else bf16 or, without it, float16."""
     if precision == "float32":
         return torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
+    return torch.bfloat16 if _has_bf16(device) else torch.float16
+
+
+def shown_precision(precision: Precision, device: str) -> str:
+    """Return the precision that a card shows of weights that `held_precision` returned for a device."""
+    target = target_of(device)
+    if target is None or device_dtype(precision, target) != torch.float16:
+        return precision
+    return "float16"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16; unlike torch's own function, whichever device is the current one."""
+    if device.type != "cuda" or torch.version.hip:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -14,7 +14,7 @@ from workbench.engine.adapters import Adapter, read_adapter
 from workbench.engine.context_length import DEFAULT_CONTEXT_LENGTH, named_context_length
 from workbench.engine.devices import CPU, DeviceChoice, choose, held_precision, memory_bytes
 from workbench.engine.gguf_weights import gguf_precision
-from workbench.engine.loading import is_fused
+from workbench.engine.loading import has_own_decoder
 from workbench.engine.memory import check_limit, device_bytes, tensor_shapes, weights_bytes
 from workbench.engine.model_folder import check_folder, is_sentence_model, read_json
 from workbench.engine.packed_file import PACKED
@@ -52,7 +52,7 @@ def check_source(model: ModelDef, config: TransformersConfig) -> None:
         device = CPU
         check_sentence_model(folder)
     adapter = _adapter(folders)
-    precision, packed = _weight_form(folder, held_precision(requested, device), adapter=adapter)
+    precision, packed = _weight_form(folder, held_precision(requested, device), device, adapter=adapter)
     check_decoder(folder, stored_format(folder), is_fused=packed)
     check_limit(folder, precision, model.identifier, packed=packed, adapter=adapter, device=device)
 
@@ -72,9 +72,19 @@ def _adapter(folders: ModelFolders) -> Adapter | None:
     return read_adapter(folders.adapter, folders.model, tensor_shapes(folders.model))
 
 
-def card(model: ModelDef, provider_id: str, provider_type: str, config: TransformersConfig) -> ModelCard:
-    """Return the facts of a model that need neither loading nor fetching it."""
-    choice = choose(config.device_of(model))
+def card(
+    model: ModelDef,
+    provider_id: str,
+    provider_type: str,
+    config: TransformersConfig,
+    choice: DeviceChoice | None = None,
+) -> ModelCard:
+    """Return the facts of a model that need neither loading nor fetching it.
+
+    Args:
+        choice: device of the loaded model; None is the one that it would be loaded to.
+    """
+    choice = choice or choose(config.device_of(model))
     precision = held_precision(config.precision_of(model), choice.device)
     facts = {"precision": precision} | _facts(model.llama_model, precision, choice.device)
     if facts.get("kind") == "embedding":
@@ -107,7 +117,7 @@ def _facts(source: str, precision: Precision, device: str) -> dict[str, Any]:
     if catalog.is_entry(source):
         entry = catalog.find_entry(source)
         facts = {
-            "precision": "float32" if entry.kind == "embedding" else precision,
+            "precision": "float32" if entry.kind == "embedding" else _shown(precision, device),
             "kind": entry.kind,
             "parameters": entry.parameters,
             "context_length": entry.context_length,
@@ -138,7 +148,7 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None, d
     shapes = _sentence_shapes(folder) if embeds else tensor_shapes(folder, adapter)
     model_config = read_json(folder / "config.json")
     text_config = model_config.get("text_config") or model_config
-    precision, packed = _weight_form(folder, precision, shapes, adapter)
+    precision, packed = _weight_form(folder, precision, device, shapes, adapter)
     reads_images = model_config.get("model_type") in FAMILIES
     advice = read_advice(folder)
     adapter_file = adapter.weights if adapter else None
@@ -150,7 +160,7 @@ def _folder_facts(folder: Path, precision: Precision, adapter: Adapter | None, d
         predicted = device_bytes(shapes, precision)
     return {
         "kind": "embedding" if embeds else "causal",
-        "precision": gguf_precision(folder) if precision == "file" else precision,
+        "precision": gguf_precision(folder) if precision == "file" else _shown(precision, device),
         "decoder": None if embeds else "general" if not packed else "device" if on_device else "fused",
         "architecture": _architecture(model_config),
         "parameters": sum(prod(shape) for shape in shapes.values()),
@@ -184,15 +194,24 @@ def _quantized_notes(folder: Path, precision: Precision, adapter: Adapter | None
 def _weight_form(
     folder: Path,
     precision: Precision,
+    device: str,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     adapter: Adapter | None = None,
 ) -> tuple[Precision, bool]:
-    """Return the precision of the loaded weights, and whether the fused step packs them."""
+    """Return the precision of the loaded weights, and whether the model is computed here, not by transformers."""
     if is_sentence_model(folder):
         return "float32", False
     store, adapter_folder = PackedModels(catalog.cache_dir() / PACKED), adapter.folder if adapter else None
     is_packed = store.has(folder, precision, adapter_folder)
-    return precision, is_packed or is_fused(folder, shapes or tensor_shapes(folder, adapter))
+    return precision, is_packed or has_own_decoder(folder, shapes or tensor_shapes(folder, adapter), device)
+
+
+def _shown(precision: Precision, device: str) -> str:
+    if device == CPU:
+        return precision
+    from workbench.engine.on_device.targets import shown_precision
+
+    return shown_precision(precision, device)
 
 
 def _sentence_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

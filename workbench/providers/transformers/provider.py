@@ -103,8 +103,9 @@ class TransformersProvider(InferenceProvider):
         await asyncio.to_thread(self._models.unload, identifier)
 
     def card(self, identifier: str) -> ModelCard:
-        card = cards.card(self.get_model(identifier), self.provider_id, self.provider_type, self.config)
-        loaded = self._models.loaded(identifier)
+        model, loaded = self.get_model(identifier), self._models.loaded(identifier)
+        choice = loaded.choice if loaded else None
+        card = cards.card(model, self.provider_id, self.provider_type, self.config, choice)
         return loaded.measured(card) if loaded else card
 
     def kind(self, identifier: str) -> str:

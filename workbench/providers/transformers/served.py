@@ -14,7 +14,7 @@ from workbench import catalog
 from workbench.engine.compilation import on_compilation
 from workbench.engine.constraints import Grammars
 from workbench.engine.decoders import GeneralDecoder
-from workbench.engine.devices import choose
+from workbench.engine.devices import CPU, DeviceChoice
 from workbench.engine.loading import LoadedModel, load
 from workbench.engine.model_folder import is_sentence_model
 from workbench.engine.packed_file import PACKED
@@ -48,11 +48,22 @@ class CausalModel:
         """Features that are off because the model failed their proof."""
         return self.engine.model.proof.switched_off
 
+    @property
+    def choice(self) -> DeviceChoice:
+        """Device on which the model was loaded."""
+        return DeviceChoice(self.engine.model.device, self.engine.model.device_why)
+
+    @property
+    def _decoder(self) -> str:
+        if isinstance(self.engine.model.decoder, GeneralDecoder):
+            return "general"
+        return "fused" if self.engine.model.device == CPU else "device"
+
     def close(self) -> None:
         self.engine.close()
 
     def measured(self, card: ModelCard) -> ModelCard:
-        """Return the card with the facts of the loaded model."""
+        """Return the card of the model on its device with the facts of the loaded model."""
         model = self.engine.model
         return replace(
             card,
@@ -63,10 +74,9 @@ class CausalModel:
             predicted_memory_bytes=model.predicted_memory_bytes,
             context_length=model.context_length,
             prompt_arithmetic=model.decoder.prompt_arithmetic,
-            device=model.device,
+            decoder=self._decoder,
             device_proof=model.device_proof,
             **proof_facts(model.proof, card),
-            **_device_facts(model),
             **self._prompt_facts(),
         )
 
@@ -84,6 +94,8 @@ class SentenceModel:
 
     model: EmbeddingModel
     switched_off: tuple[str, ...] = ()
+    choice: DeviceChoice | None = None
+    """None: such models are computed on the CPU, whatever was chosen."""
 
     def close(self) -> None:
         """Do nothing: no work outlives a request."""
@@ -200,7 +212,7 @@ class ServedModels:
             proofs=catalog.cache_dir() / PROOFS,
             packed_models=catalog.cache_dir() / PACKED,
             adapter=folders.adapter,
-            device=choose(self._config.device_of(definition)).device,
+            device=self._config.device_of(definition),
         )
         encoder = self._encoder(loaded)
         ends = cached_turn_ends(encoder, loaded.tokenizer, catalog.cache_dir() / PROOFS)
@@ -215,16 +227,6 @@ class ServedModels:
             return PromptEncoder(model.tokenizer, model.name, model.context_length)
         sources = self._config.image_sources
         return VisionEncoder(model.tokenizer, model.name, model.context_length, reader=model.images, sources=sources)
-
-
-def _device_facts(model: LoadedModel) -> dict[str, Any]:
-    """Return the fields of a card that are not those of the CPU's decoders if a device computes the model."""
-    if model.device_proof is None:
-        return {}
-    return {
-        "precision": model.precision,
-        "decoder": "general" if isinstance(model.decoder, GeneralDecoder) else "device",
-    }
 
 
 def _show_compilation() -> None:

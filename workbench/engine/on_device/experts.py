@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.on_device.dense import DenseBlock
 
 FEW_TOKENS = 16
-"""Most tokens whose experts are gathered, which has the same shapes whichever are chosen, as a captured graph needs."""
+"""Most tokens that are computed in the same shapes whichever experts are chosen, as a captured graph needs."""
+
+_COPY_COST = 3
+"""Bytes that move for each byte of an expert that is copied before it is read, instead of read in place."""
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -23,7 +27,9 @@ def mix_experts(structure: BlockStructure, block: DenseBlock, normed: Tensor, ac
     weights, chosen = block.router(rows).softmax(-1).topk(structure.active_experts, -1)  # (rows, active)
     if structure.normalizes_experts:
         weights = weights / weights.sum(-1, keepdim=True)
-    compute = _gathered if len(rows) <= FEW_TOKENS else _one_by_one
+    compute = _one_by_one
+    if len(rows) <= FEW_TOKENS:
+        compute = _gathered if _COPY_COST * chosen.numel() < structure.experts else _all
     gates, ups = block.gate_up[0].weight.unflatten(0, (2, structure.experts, -1))  # (experts, inner, hidden) each
     down = block.down.weight.unflatten(0, (structure.experts, -1))  # (experts, hidden, inner)
     mixed: Tensor = compute(rows.to(down.dtype), weights, chosen, (gates, ups), down, activate)
@@ -33,9 +39,25 @@ def mix_experts(structure: BlockStructure, block: DenseBlock, normed: Tensor, ac
 def _gathered(
     rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: tuple[Tensor, Tensor], down: Tensor, activate: Activation
 ) -> Tensor:
-    gate, up = (torch.einsum("rh,rkih->rki", rows, part[chosen]) for part in gate_up)
-    outputs = torch.einsum("rki,rkhi->rkh", activate(gate) * up, down[chosen])
-    return (outputs.float() * weights.unsqueeze(-1)).sum(1)
+    """Compute copies of the chosen experts, one matrix for each row at a time."""
+    mixed = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
+    for place, experts in enumerate(chosen.unbind(1)):
+        gate, up = (torch.einsum("rh,rih->ri", rows, part[experts]) for part in gate_up)
+        output = torch.einsum("ri,rhi->rh", activate(gate) * up, down[experts])
+        mixed += output.float() * weights[:, place : place + 1]
+    return mixed
+
+
+def _all(
+    rows: Tensor, weights: Tensor, chosen: Tensor, gate_up: tuple[Tensor, Tensor], down: Tensor, activate: Activation
+) -> Tensor:
+    """Compute all experts for all rows, and leave out those that were not chosen, which may have overflowed."""
+    shares = weights.new_zeros(len(rows), len(down)).scatter(1, chosen, weights)
+    is_chosen = torch.zeros_like(shares, dtype=torch.bool).scatter(1, chosen, value=True)
+    gate, up = (F.linear(rows, part.flatten(0, 1)).unflatten(1, (len(down), -1)) for part in gate_up)
+    outputs = ((activate(gate) * up).transpose(0, 1) @ down.transpose(1, 2)).float()  # (experts, rows, hidden)
+    weighed: Tensor = (outputs * shares.T.unsqueeze(-1)).masked_fill(~is_chosen.T.unsqueeze(-1), 0.0)
+    return weighed.sum(0)
 
 
 def _one_by_one(

@@ -231,13 +231,19 @@ class DecodeLoop:
 
     def _choose(self, group: Sequence[Generation], decoded: Decoded) -> None:
         """Choose one token for each decoded row and append it to its request."""
-        for generation, logits, summary in zip(group, decoded.logits.unbind(), decoded.summaries, strict=True):
+        summaries = decoded.summaries
+        read = [row for row, one in enumerate(group) if summaries[row] is None or one.reads_logits]
+        try:
+            rows = rows_to_read(decoded.logits, read)
+        except BaseException as error:  # noqa: BLE001 - a device may report here what went wrong in the step
+            for generation in group:
+                self._fail(generation, error)
+            return
+        for generation, logits, summary in zip(group, rows, summaries, strict=True):
             self._guarded(generation, partial(self._choose_token, generation, logits, summary))
 
     def _choose_token(self, generation: Generation, logits: Tensor, summary: LogitsSummary | None) -> None:
         """Choose a request's next token, measure it, keep its logits, and append it."""
-        if summary is None or generation.reads_logits:
-            logits = logits.cpu()  # one copy, if they are on a device, for all that follows
         choice = generation.choose(logits, summary)
         stats = measured(logits, choice.token_id, generation.request.alternatives, choice.mask, summary)
         self._kept.add(generation.handle.number, generation.position, logits, choice.uniform, choice.mask)
@@ -285,6 +291,18 @@ class Call:
             self._future.set_result(self._function())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller
             self._future.set_exception(error)
+
+
+def rows_to_read(logits: Tensor, read: Sequence[int]) -> list[Tensor]:
+    """Return rows of logits, of which those that are read are copied off a device, all of them together.
+
+    Each copy waits for the device: one for each row would take longer than the rest of a step.
+    """
+    rows = list(logits.unbind())
+    if read and logits.device.type != "cpu":
+        for row, copied in zip(read, logits[read].cpu().unbind(), strict=True):
+            rows[row] = copied
+    return rows
 
 
 def _nothing() -> None: ...

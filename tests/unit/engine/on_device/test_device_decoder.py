@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,13 +28,15 @@ from tests.exact_logits import (
 from tests.fakes.listening import generate, submit
 from tests.tiny_models import bpe_tokenizer, save_config
 from tests.tiny_structures import FUSED, VOCAB
+from workbench.engine import decode_loop
+from workbench.engine.decode_loop import rows_to_read
 from workbench.engine.kernels.row_reductions import SUMMARIZED, softmax_stats, top_k_values
 from workbench.engine.loading import load
 from workbench.engine.on_device import step
 from workbench.engine.on_device.decoder import DeviceDecoder
 from workbench.engine.on_device.slots import LEAST_SPAN, DeviceCache
 from workbench.engine.on_device.summaries import read_summaries, summarize
-from workbench.engine.requests import GenerationRequest
+from workbench.engine.requests import Failed, GenerationRequest
 from workbench.engine.scheduler import Engine
 
 DIVERSE = ("gemma2", "gpt2", "stablelm-parallel", "olmo2", "qwen3-moe", "cohere2", "granite", "gpt-neox")
@@ -226,6 +229,59 @@ def test_sixteen_together_give_the_ids_of_sixteen_alone_and_of_transformers(fold
 
 def test_rows_on_both_sides_of_longropes_border_are_each_as_if_alone(tmp_path: Path, device: str) -> None:
     check_rows_on_both_sides_of_longropes_border(tmp_path, lambda folder: on_device(folder, device))
+
+
+class FarRows:
+    """Rows of logits on a device that this machine does not have: each copy waits for it."""
+
+    device = SimpleNamespace(type="cuda")
+    copies = 0
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def unbind(self) -> list[FarRows]:
+        return [FarRows(row) for row in self.rows]
+
+    def __getitem__(self, rows: list[int]) -> FarRows:
+        return FarRows(self.rows[rows])
+
+    def cpu(self) -> Tensor:
+        FarRows.copies += 1
+        return self.rows
+
+
+def test_the_rows_that_choices_read_leave_a_device_together() -> None:
+    logits = torch.randn(5, 7)
+    for read in ([], [3], [0, 2, 4], [0, 1, 2, 3, 4]):
+        FarRows.copies = 0
+        found: list[Any] = rows_to_read(FarRows(logits), read)  # type: ignore[arg-type]
+        assert FarRows.copies == min(len(read), 1)
+        for row, one in enumerate(found):
+            assert isinstance(one, Tensor) == (row in read)
+            assert torch.equal(one if row in read else one.rows, logits[row])
+    assert all(one.data_ptr() == row.data_ptr() for one, row in zip(rows_to_read(logits, [0, 1]), logits, strict=True))
+
+
+def test_a_device_that_fails_late_fails_the_requests_of_the_step_alone(
+    folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(load(folder_of("granite"), device="torch:cpu"), prefix_cache_bytes=0)
+    request = GenerationRequest(prompt_ids=(5, 6), max_tokens=4, stop_ids=frozenset())
+
+    def lost(*_: object) -> list[Tensor]:
+        raise torch.AcceleratorError("the device is lost")
+
+    try:
+        before = generate(engine, request).ids
+        with monkeypatch.context() as patches:
+            patches.setattr(decode_loop, "rows_to_read", lost)
+            heard = [submit(engine, request)[1] for _ in range(3)]
+            ends = [one.wait().events[-1] for one in heard]
+        assert ["the device is lost" in str(end.error) for end in ends if isinstance(end, Failed)] == [True] * 3
+        assert generate(engine, request).ids == before
+    finally:
+        engine.close()
 
 
 class RecordedStep:

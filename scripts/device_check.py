@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM
 
 from tests.fakes.listening import Heard, submit
 from workbench import catalog
-from workbench.engine.loading import LoadedModel, load, quiet
+from workbench.engine.loading import LoadedModel, load
 from workbench.engine.precision import Precision
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
+from workbench.engine.transformers_loading import quiet
 
 PATIENCE_S = 240.0
 

@@ -14,7 +14,7 @@ from tokenizers import processors
 from torch import Tensor
 
 from tests.tiny_models import FAMILIES, bpe_tokenizer, llama_like, save_sentence_model
-from workbench.engine.loading import quiet
+from workbench.engine.transformers_loading import quiet
 from workbench.sentence_parts import LIST
 
 _SMALL = {

@@ -41,7 +41,7 @@ def reference(file: Path) -> Iterator[TransformersContestant]:
 
 
 def prompts(folder: Path) -> list[list[int]]:
-    from workbench.engine.loading import load_tokenizer
+    from workbench.engine.transformers_loading import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
     subjects = ["rain", "bread", "the moon", "a kernel", "trade", "maps", "winter", "glass", "bees", "a train"]

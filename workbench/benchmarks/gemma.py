@@ -113,7 +113,7 @@ def _convert(source: Path, target: Path) -> None:
     from transformers import AutoTokenizer
 
     from workbench.benchmarks.transformers_generate import load_gguf
-    from workbench.engine.loading import quiet
+    from workbench.engine.transformers_loading import quiet
 
     with quiet(), redirect_stderr(io.StringIO()):  # its bar over the tensors ignores every setting
         AutoTokenizer.from_pretrained(source, gguf_file=_FILE, local_files_only=True).save_pretrained(target)

@@ -31,8 +31,8 @@ from workbench.benchmarks.tasks import Sizes
 from workbench.benchmarks.transformers_generate import LoopEmbedder, TransformersContestant
 from workbench.benchmarks.workbench_contestant import WorkbenchContestant, WorkbenchEmbedder, contestant_name
 from workbench.engine.context_length import context_length
-from workbench.engine.loading import load_tokenizer
 from workbench.engine.precision import Precision
+from workbench.engine.transformers_loading import load_tokenizer
 from workbench.errors import InsufficientMemoryError, InvalidRequestError
 
 SENTENCE_MODEL = "all-minilm-l6-v2"

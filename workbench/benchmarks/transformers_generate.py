@@ -26,7 +26,7 @@ from workbench.benchmarks.contestants import Stream
 from workbench.benchmarks.processors import widest
 from workbench.engine.embeddings import EmbeddingModel
 from workbench.engine.gguf_weights import gguf_files, is_gguf
-from workbench.engine.loading import load_tokenizer, quiet
+from workbench.engine.transformers_loading import load_tokenizer, quiet
 from workbench.machine import thread_count
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}

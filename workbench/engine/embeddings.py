@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from workbench.engine.compute_thread import run_on_fresh_thread
-from workbench.engine.loading import format_errors, load_config, load_tokenizer, load_weights
 from workbench.engine.model_folder import check_folder, read_json
 from workbench.engine.sentence_pipeline import Pipeline, weight_shapes
 from workbench.engine.sentence_settings import read_settings
+from workbench.engine.transformers_loading import format_errors, load_config, load_tokenizer, load_weights
 from workbench.engine.unpadded import UNPADDED_TOKENS, fits, hidden_states, remove_padding
 from workbench.engine.weight_sizes import predict
 from workbench.errors import InvalidRequestError

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from workbench.engine import memory
 from workbench.engine.adapters import Adapter, read_adapter
@@ -26,25 +22,21 @@ from workbench.engine.images import ImageReader
 from workbench.engine.model_folder import check_folder
 from workbench.engine.on_device.targets import target_of
 from workbench.engine.packed_models import PackedModels, PackedParts
-from workbench.engine.packing import is_packable, opened, pack, served_structure
+from workbench.engine.packing import is_packable, pack, served_structure
 from workbench.engine.precision import Precision, compute_dtype
 from workbench.engine.proof import ALL_PROVEN, Proof, prove
 from workbench.engine.proof_cache import cached_or_proven
 from workbench.engine.quantization_settings import stored_format
 from workbench.engine.quantized_folders import check_decoder
-from workbench.engine.step_errors import first_line
+from workbench.engine.transformers_loading import format_errors, load_config, load_merged, load_tokenizer, load_weights
 from workbench.engine.vision import Family, family_of, load_reader, processor_template, vision_decoder
-from workbench.errors import ModelFormatError, UnprovenModelError, WorkbenchError
+from workbench.errors import ModelFormatError, UnprovenModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
     from workbench.devices import DeviceProof
     from workbench.text_tokenizer import TextTokenizer
-
-_LOADING_LOCK = threading.Lock()
-"""Held while transformers loads a model, because it then replaces methods of its base class in all threads: a second
-model would find its tied weights missing, and could leave the replacement in place for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +98,7 @@ def load(
         UnsafeModelError: loading would unpickle weights or run the folder's code.
         UnprovenModelError: the decode loop would compute other logits than transformers, or the device than the CPU.
         InsufficientMemoryError: it does not fit; the message names precisions that would.
+        NumericalError: it computes NaN; only a device looks for that before a request does.
     """
     load_to = partial(
         _load_to, folder, name=name or folder.name, precision=precision, fast=fast, proofs=proofs,
@@ -225,44 +218,6 @@ def _load_tokenizer(folder: Path, family: Family | None) -> PreTrainedTokenizerF
     return tokenizer
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Return the folder's fast tokenizer, converted from a SentencePiece model if there is no tokenizer.json."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise ModelFormatError(
-            f"{folder} has no tokenizer that can be loaded (tokenizer.json or tokenizer.model): {first_line(error)}"
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelFormatError(f"the tokenizer of {folder} has no tokenizer.json and cannot be converted to one")
-    return cast("PreTrainedTokenizerFast", tokenizer)
-
-
-def load_config(folder: Path) -> PreTrainedConfig:
-    """Return the folder's config; raise `ModelFormatError` if transformers cannot read it."""
-    from transformers import AutoConfig
-
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a config's checks may raise anything
-        path = folder / "config.json"
-        raise ModelFormatError(f"{path} is not a config that transformers can read: {first_line(error)}") from error
-    return config
-
-
-@contextmanager
-def format_errors(folder: Path, kind: str) -> Iterator[None]:
-    """Convert errors of transformers and safetensors to a `ModelFormatError` that names the folder."""
-    try:
-        yield
-    except (WorkbenchError, MemoryError):
-        raise
-    except Exception as error:  # a model's code may raise anything about sizes that do not match
-        raise ModelFormatError(f"{folder} cannot be loaded as {kind}: {first_line(error)}") from error
-
-
 def _load_general(
     folder: Path, precision: Precision, family: Family | None, *, keep_bf16: bool, adapter: Adapter | None
 ) -> GeneralDecoder:
@@ -291,76 +246,3 @@ def _prove(
         raise UnprovenModelError(f"{folder} ({kind}) cannot be used in {precision}: {error}") from None
     decoder.features = proof.features
     return proof
-
-
-def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | None = None) -> PreTrainedModel:
-    """Load a folder's model with transformers; raise `ModelFormatError` if a weight is missing.
-
-    Args:
-        kind: one of transformers' auto classes.
-        unused: part of the names of weights that are not used, and may be missing.
-    """
-    with _LOADING_LOCK, quiet():
-        loaded: Any = kind.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    model: PreTrainedModel
-    model, report = loaded
-    _check_present(folder, report, unused)
-    return model
-
-
-def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -> PreTrainedModel:
-    """Load a folder's model with transformers, with an adapter merged into its weights.
-
-    Transformers gets the weights under their names in the files, and converts them as it would convert the files.
-
-    Raises:
-        ModelFormatError: a weight is missing, or the model has no use for one that the adapter changes.
-    """
-    from transformers.models.auto.auto_factory import _get_model_class
-
-    config = load_config(folder)
-    changed = set(adapter.changes)
-    with opened(folder, str, adapter) as files:
-        weights = {name: files.dense(name) for name in files.names() - changed}
-        weights |= {name: files.dense(name).to(dtype) for name in changed}
-    model_class: Any = _get_model_class(config, kind._model_mapping)  # noqa: SLF001 - there is no public name
-    with _LOADING_LOCK, quiet():
-        loaded: Any = model_class.from_pretrained(
-            None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
-        )
-    model: PreTrainedModel
-    model, report = loaded
-    _check_present(folder, report, None)
-    if strange := sorted(changed & set(report["unexpected_keys"])):
-        raise ModelFormatError(f"{adapter.folder} changes {strange[0]}, which {type(model).__name__} does not have")
-    return model
-
-
-def _check_present(folder: Path, report: Mapping[str, Any], unused: str | None) -> None:
-    missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
-    if missing:  # transformers would initialize them at random
-        some = ", ".join(missing[:3])
-        raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress transformers' progress bar and its report of unused weights."""
-    from transformers.utils import logging as transformers_logging
-
-    bar, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import activation
 
-from workbench.engine.loading import format_errors
 from workbench.engine.memory import file_shapes, tensor_shapes
 from workbench.engine.model_folder import pickled_files, read_json
 from workbench.engine.pooling import MODES, pool
 from workbench.engine.sentence_settings import check_known
+from workbench.engine.transformers_loading import format_errors
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.sentence_parts import LIST, read_parts
 

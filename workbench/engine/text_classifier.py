@@ -16,8 +16,8 @@ from torch import Tensor
 
 from workbench.engine.compute_thread import run_on_fresh_thread
 from workbench.engine.context_length import context_length
-from workbench.engine.loading import format_errors, load_config, load_tokenizer, load_weights
 from workbench.engine.model_folder import check_classifier_folder
+from workbench.engine.transformers_loading import format_errors, load_config, load_tokenizer, load_weights
 from workbench.errors import NumericalError
 
 MAX_WINDOW = 512

@@ -6,8 +6,8 @@ import json
 from pathlib import Path, PurePath
 
 from workbench.errors import ModelFormatError, UnsafeModelError
-from workbench.safetensors_headers import read_safetensors_header
 from workbench.sentence_parts import LIST, read_parts
+from workbench.tensor_headers import read_safetensors_header
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTS = "model.safetensors"

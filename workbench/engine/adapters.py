@@ -21,7 +21,7 @@ from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import ADAPTER_CONFIG, pickled_files, read_json
 from workbench.engine.quantization_settings import quantization_method, stored_format
 from workbench.errors import ModelFormatError, UnsafeModelError
-from workbench.safetensors_headers import read_safetensors_header
+from workbench.tensor_headers import read_safetensors_header
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -19,7 +19,7 @@ from workbench.engine.weight_sizes import RESERVE_BYTES, predict, predict_stored
 from workbench.engine.weights import shards
 from workbench.errors import InsufficientMemoryError
 from workbench.machine import memory_available_bytes, memory_limit_bytes
-from workbench.safetensors_headers import read_safetensors_header
+from workbench.tensor_headers import read_safetensors_header
 
 
 @dataclass(frozen=True, slots=True)

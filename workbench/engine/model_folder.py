@@ -10,8 +10,8 @@ from typing import Any
 from workbench.errors import ModelFormatError, UnsafeModelError
 from workbench.gguf_files import GGUF_FACTS
 from workbench.gguf_files.bounded_file import BoundedFile
-from workbench.safetensors_headers import read_safetensors_header
 from workbench.sentence_parts import LIST
+from workbench.tensor_headers import read_safetensors_header
 
 CLASSIFIER = "ForSequenceClassification"
 """End of the architecture of a text classifier."""

@@ -12,7 +12,7 @@ from typing import Any
 from workbench.catalog.folders import INDEX, WEIGHTS
 from workbench.errors import ModelFormatError
 from workbench.gguf_files.bounded_file import BoundedFile
-from workbench.safetensors_headers import LONGEST_JSON_BYTES, read_safetensors_header
+from workbench.tensor_headers import LONGEST_JSON_BYTES, read_safetensors_header
 
 CONFIG = "config.json"
 

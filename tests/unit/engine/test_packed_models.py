@@ -20,6 +20,7 @@ from workbench.engine.loading import LoadedModel, load
 from workbench.engine.packed_file import SUFFIX
 from workbench.engine.packed_models import PackedModels, PackedParts
 from workbench.engine.precision import Precision
+from workbench.engine.transformers_loading import load_config
 from workbench.errors import ModelFormatError
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import UserMessage
@@ -168,7 +169,7 @@ def test_the_least_recently_used_models_are_deleted_and_one_that_exceeds_the_lim
     models = {family: load(family_folder(family)) for family in families}
 
     def store(family: str, limit_bytes: int) -> None:
-        config, tokenizer = loading.load_config(family_folder(family)), models[family].tokenizer
+        config, tokenizer = load_config(family_folder(family)), models[family].tokenizer
         PackedModels(stored, limit_bytes=limit_bytes).store(
             family_folder(family), "float32", config, tokenizer, PackedParts()
         )
@@ -202,7 +203,7 @@ def test_a_folder_that_cannot_be_written_stores_nothing(family_folder: Callable[
 
 def test_a_value_that_json_changes_is_not_stored(family_folder: Callable[[str], Path], stored: Path) -> None:
     folder = family_folder("llama")
-    model, config = load(folder), loading.load_config(folder)
+    model, config = load(folder), load_config(folder)
     config.sizes = {1: 2}  # would be read with a text as its key
     PackedModels(stored).store(folder, "float32", config, model.tokenizer, PackedParts())
     assert stored_files(stored) == []

@@ -32,7 +32,7 @@ class Largest(TorchDispatchMode):
 
 
 def oracle(experts: int, *, norms: bool) -> Any:
-    sizes = {"hidden_size": HIDDEN, "moe_intermediate_size": INNER, "num_experts": experts}
+    sizes: dict[str, Any] = {"hidden_size": HIDDEN, "moe_intermediate_size": INNER, "num_experts": experts}
     config: Any = transformers.Qwen3MoeConfig(**sizes, num_experts_per_tok=ACTIVE, norm_topk_prob=norms)
     config._experts_implementation = "eager"
     block: Any = Qwen3MoeSparseMoeBlock(config).eval()
@@ -62,7 +62,7 @@ def test_any_number_of_tokens_passes_the_experts_of_transformers_without_a_copy_
                 given = torch.randn(rows, 1, HIDDEN)
                 with torch.inference_mode():
                     expected = block(given)
-                    with Largest() as largest:
+                    with Largest() as largest:  # type: ignore[no-untyped-call]
                         found = mix_experts(structure, weights, given, F.silu)
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
                 assert largest.numbers < experts * INNER * HIDDEN, "as many as one matrix of all experts"

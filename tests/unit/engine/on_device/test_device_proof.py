@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,18 @@ def test_a_moved_model_in_16_bits_is_the_one_that_transformers_loads_in_them(tmp
 
 
 def test_a_proof_is_made_once_for_a_model_a_dtype_and_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer, made = bpe_tokenizer(VOCAB), []
+    tokenizer = bpe_tokenizer(VOCAB)
+    made: list[Any] = []
+
+    def recording(prove: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(*given: Any) -> Any:
+            made.append(prove(*given))
+            return made[-1]
+
+        return recorded
+
     for target in ("prove_device", "moved_and_compared"):
-        prove = getattr(on_device_loading, target)
-        monkeypatch.setattr(
-            on_device_loading, target, lambda *given, prove=prove: made.append(prove(*given)) or made[-1]
-        )
+        monkeypatch.setattr(on_device_loading, target, recording(getattr(on_device_loading, target)))
     for config in (FUSED["gemma3"](), GENERAL["other-activation"]()):
         folder = save_config(tmp_path / type(config).__name__, config, tokenizer, vectors=0.3)
 

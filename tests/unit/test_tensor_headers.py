@@ -21,7 +21,7 @@ from workbench.engine.memory import file_shapes
 from workbench.engine.model_folder import check_folder as check_engine_folder
 from workbench.errors import ModelFormatError
 from workbench.found.safetensors_folder import read_folder
-from workbench.safetensors_headers import LONGEST_JSON_BYTES, read_safetensors_header
+from workbench.tensor_headers import LONGEST_JSON_BYTES, read_safetensors_header
 
 TENSORS: dict[str, Any] = {
     "a.weight": np.ones((2, 3), np.float32),

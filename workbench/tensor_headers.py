@@ -16,10 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from workbench.errors import ModelFormatError, shortened
-from workbench.gguf_files.bounded_file import BoundedFile
-
-LONGEST_JSON_BYTES = 8 * 2**20
-"""Longer headers are refused. That of a file with 50,000 tensors takes 6 MB."""
+from workbench.gguf_files.bounded_file import LONGEST_HEADER_BYTES, BoundedFile
 
 _MOST_DIMENSIONS = 16
 _BITS: Mapping[str, int] = {
@@ -43,25 +40,28 @@ class SafetensorsTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_safetensors_header(path: Path) -> Mapping[str, SafetensorsTensor]:
+def read_safetensors_header(path: Path, longest_bytes: int = LONGEST_HEADER_BYTES) -> Mapping[str, SafetensorsTensor]:
     """Return the tensors of a file by their names; a file that stays the same is read once.
 
+    Args:
+        longest_bytes: longer headers are refused. That of a file with 50,000 tensors takes 6 MB.
+
     Raises:
-        ModelFormatError: the file is missing, damaged, cut off, or has a longer header than any real one.
+        ModelFormatError: the file is missing, damaged, cut off, or has a longer header.
     """
     try:
         status = path.stat()
     except OSError as error:
         raise ModelFormatError(f"{path} cannot be read: {error.strerror}.") from error
-    return _read(path, status.st_size, status.st_mtime_ns)
+    return _read(path, longest_bytes, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, _size: int, _mtime_ns: int) -> Mapping[str, SafetensorsTensor]:
+def _read(path: Path, longest_bytes: int, _size: int, _mtime_ns: int) -> Mapping[str, SafetensorsTensor]:
     with BoundedFile(path) as file:
         length = file.u64("the length of its header")
-        if length > LONGEST_JSON_BYTES:
-            raise _damaged(path, f"it declares {length:,} bytes of JSON; at most {LONGEST_JSON_BYTES:,} are read")
+        if length > longest_bytes:
+            raise _damaged(path, f"it declares {length:,} bytes of JSON; at most {longest_bytes:,} are read")
         header = _parsed(path, file.bytes(length, "its header"))
         data_bytes = file.size - file.position
     tensors, places = {}, []

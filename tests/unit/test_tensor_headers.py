@@ -20,8 +20,8 @@ from workbench.engine.adapters import read_adapter
 from workbench.engine.memory import file_shapes
 from workbench.engine.model_folder import check_folder as check_engine_folder
 from workbench.errors import ModelFormatError
-from workbench.found.safetensors_folder import read_folder
-from workbench.tensor_headers import LONGEST_JSON_BYTES, read_safetensors_header
+from workbench.found.safetensors_folder import LONGEST_JSON_BYTES, read_folder
+from workbench.tensor_headers import read_safetensors_header
 
 TENSORS: dict[str, Any] = {
     "a.weight": np.ones((2, 3), np.float32),
@@ -67,6 +67,15 @@ def test_a_header_is_read_as_the_package_reads_it_or_refused(tmp_path: Path) -> 
         assert found == judged(path), bytes(damaged)
         read += 1
     assert read > budget(1500) // 100
+
+
+def test_a_long_header_is_loaded_but_not_listed(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(TENSORS, path, {"notes": "x" * LONGEST_JSON_BYTES})
+    (tmp_path / "config.json").write_text("{}")
+    assert read_safetensors_header(path) == judged(path)
+    with pytest.raises(ModelFormatError, match=r"model\.safetensors is damaged: it declares"):
+        read_folder(tmp_path)
 
 
 def test_hostile_sizes_are_refused_by_all_who_read_headers(tmp_path: Path) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 from workbench.catalog.folders import INDEX, WEIGHTS
 from workbench.errors import ModelFormatError
 from workbench.gguf_files.bounded_file import BoundedFile
-from workbench.tensor_headers import LONGEST_JSON_BYTES, read_safetensors_header
+from workbench.tensor_headers import read_safetensors_header
 
 CONFIG = "config.json"
+
+LONGEST_JSON_BYTES = 8 * 2**20
+"""Longer files and headers are left out of the list; loading reads longer headers too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def read_folder(folder: Path) -> FolderFacts:
     weights_by_type: dict[str, int] = {}
     size_bytes = 0
     for path in _weight_files(folder):
-        for name, (dtype, shape) in read_safetensors_header(path).items():
+        for name, (dtype, shape) in read_safetensors_header(path, LONGEST_JSON_BYTES).items():
             shapes[name] = shape
             weights_by_type[dtype] = weights_by_type.get(dtype, 0) + prod(shape)
         size_bytes += path.stat().st_size

@@ -27,7 +27,7 @@ from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
-from workbench.engine.kernels.step import step
+from workbench.engine.kernels.step import END, last_phase, step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
 from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
@@ -207,7 +207,7 @@ class FusedDecoder:
         started = time.perf_counter()
         self._team.run(
             step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), summaries,
-            threads=size.threads,
+            0, last_phase(self._shape.layers, END), threads=size.threads,
         )  # fmt: skip
         size.record(time.perf_counter() - started)
         return logits[:, : self._shape.vocab]

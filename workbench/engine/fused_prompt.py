@@ -89,8 +89,9 @@ class PromptReader:
             self._parts,
         )
         # The counters are those of this call: a thread that comes late finds no share left in them.
-        counters = np.zeros((self._shape.layers * PHASES + 1, COUNTERS), np.int64)
-        self._team.run(read_prompt, self._shape, self._weights, prompt, scratch, TILE_CONFIG, counters)
+        phases = self._shape.layers * PHASES + 1
+        counters = np.zeros((phases, COUNTERS), np.int64)
+        self._team.run(read_prompt, self._shape, self._weights, prompt, scratch, TILE_CONFIG, counters, 0, phases)
         return scratch
 
     def _scratch_of(self, tokens: int, positions: int) -> PromptScratch:

@@ -20,21 +20,24 @@ from workbench.engine.kernels.synchronization import barrier_wait, partition
 
 
 @compiled
-def embed(shape, weights, token_ids, positions, scratch, thread):
-    """Write the embedding of each token, and of its position if positions are learned, to this thread's hidden states.
-
-    The normed rows are used as memory for the embedding of a position.
-    """
-    hidden, other = scratch.hidden[thread], address(scratch.normed[thread])
-    vectors = hidden.shape[1] // LANES
+def embed(shape, weights, token_ids, scratch, thread):
+    """Write the embedding of each token to this thread's hidden states."""
+    hidden = scratch.hidden[thread]
     for row in range(len(token_ids)):
         out = address(hidden) + row * hidden.strides[0]
         dequantize_row(weights.embedding, token_ids[row], out)
         if shape.embedding_scale != 1.0:
-            scale_row(out, np.float32(shape.embedding_scale), vectors, out)
-        if weights.positions[1]:
+            scale_row(out, np.float32(shape.embedding_scale), hidden.shape[1] // LANES, out)
+
+
+@compiled
+def add_positions(weights, positions, scratch, thread):
+    """Add the embedding of each row's position if positions are learned; the normed rows are used as memory."""
+    hidden, other = scratch.hidden[thread], address(scratch.normed[thread])
+    if weights.positions[1]:
+        for row in range(len(positions)):
             dequantize_row(weights.positions, positions[row], other)
-            add_row(other, np.float32(1.0), vectors, out)
+            add_row(other, np.float32(1.0), hidden.shape[1] // LANES, address(hidden) + row * hidden.strides[0])
 
 
 @compiled
@@ -182,18 +185,25 @@ def _rotate(x, start, cos, sin):
 
 
 @compiled
-def activate_mlp(shape, gate, up, scratch, thread, threads):
-    """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of a gate alone."""
+def project_mlp(shape, gate, up, scratch, thread, threads):
+    """Compute this thread's part of the MLP's first projections, the gate and ``up``, or of a gate alone."""
     width = scratch.active.shape[1]
     first, last = partition(shape.inner, LANES, thread, threads)
     flat = scratch.gate_up.reshape(len(scratch.active), 2 * width)
     normed, memory = scratch.normed[thread], scratch.dequantized[thread]
-    vectors = (last - first + LANES - 1) // LANES
     linear(gate, normed, flat, ZERO, first, last, memory)
     if shape.is_gated:
         linear(up, normed, flat, width, first, last, memory)
-    for row in range(len(flat)):
-        start = address(flat) + row * flat.strides[0] + 4 * first
+
+
+@compiled
+def activate_mlp(shape, scratch, thread, threads):
+    """Compute the input of the MLP's down projection: the activation of its gate times ``up``, or of a gate alone."""
+    width = scratch.active.shape[1]
+    first, last = partition(shape.inner, LANES, thread, threads)
+    vectors = (last - first + LANES - 1) // LANES
+    for row in range(len(scratch.active)):
+        start = address(scratch.gate_up) + row * scratch.gate_up.strides[0] + 4 * first
         out = address(scratch.active) + row * scratch.active.strides[0] + 4 * first
         activate(shape.activation, start, out, vectors)
         if shape.is_gated:

@@ -21,8 +21,10 @@ from workbench.engine.kernels.step_memory import DOWN, GATE, OUTPUT, PROJECTION_
 from workbench.engine.kernels.synchronization import partition
 from workbench.engine.kernels.tiles import configure_tiles, release_tiles
 
+ENTER, PROJECT, FINISH_KEPT, ATTEND, OUTPUT_OF_ATTENTION, ENTER_MLP, ACTIVATE, OUTPUT_OF_MLP = range(8)
+"""Phases of a block. After the last block, `ENTER` adds its last update."""
+
 PHASES = 8
-"""Phases of a block."""
 
 
 @compiled
@@ -102,25 +104,32 @@ def _activate(shape, gate, up, prompt, scratch, thread, counters):
 
 
 @compiled
-def _run_block(shape, weights, layer, prompt, scratch, thread, counters):
-    """Compute one block, whose result is its last update; each phase has counters of its own."""
-    size, linears = 8 * COUNTERS, weights.linears[layer]
-    attended = shape.heads * shape.head_dim
-    _enter_block(shape, weights, layer, prompt, scratch, thread, counters)
-    _project_heads(shape, weights, layer, prompt, scratch, thread, counters + size)
-    if shape.qk_norm == PROJECTION_NORM:
-        _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters + 2 * size)
-    _attend(shape, weights, layer, prompt, scratch, thread, counters + 3 * size)
-    _project_update(shape, linears[OUTPUT], scratch.attended, attended, prompt, scratch, thread, counters + 4 * size)
-    _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters + 5 * size)
-    _activate(shape, linears[GATE], linears[UP], prompt, scratch, thread, counters + 6 * size)
-    _project_update(shape, linears[DOWN], scratch.active, shape.inner, prompt, scratch, thread, counters + 7 * size)
+def _run_phase(shape, weights, layer, phase, prompt, scratch, thread, counters):
+    """Compute one phase of a block."""
+    linears, attended = weights.linears[layer], shape.heads * shape.head_dim
+    if phase == PROJECT:
+        _project_heads(shape, weights, layer, prompt, scratch, thread, counters)
+    elif phase == FINISH_KEPT:
+        if shape.qk_norm == PROJECTION_NORM:
+            _finish_kept_heads(shape, weights, layer, prompt, scratch, thread, counters)
+    elif phase == ATTEND:
+        _attend(shape, weights, layer, prompt, scratch, thread, counters)
+    elif phase == OUTPUT_OF_ATTENTION:
+        _project_update(shape, linears[OUTPUT], scratch.attended, attended, prompt, scratch, thread, counters)
+    elif phase == ENTER_MLP:
+        _enter_mlp(shape, weights, layer, prompt, scratch, thread, counters)
+    elif phase == ACTIVATE:
+        _activate(shape, linears[GATE], linears[UP], prompt, scratch, thread, counters)
+    else:
+        _project_update(shape, linears[DOWN], scratch.active, shape.inner, prompt, scratch, thread, counters)
 
 
-def _entry(sources: str) -> Any:
+def _entries(sources: str) -> tuple[Any, Any]:
     @entry_point
-    def read_prompt(shape, weights, prompt, scratch, tile_config, counters, thread, _threads):
+    def read_prompt(shape, weights, prompt, scratch, tile_config, counters, first_phase, end_phase, thread, _threads):
         """Append tokens to a sequence; all threads of a team call this with the same arguments but ``thread``.
+
+        Several calls with consecutive phases compute what one call with all of them does.
 
         Args:
             shape: a `Shape`.
@@ -128,20 +137,36 @@ def _entry(sources: str) -> Any:
             prompt: a `Prompt`; keys and values of its tokens are written to its cache.
             scratch: a `PromptScratch`; its ``hidden`` is the result.
             tile_config: `TILE_CONFIG`.
-            counters: int64 (layers * PHASES + 1, COUNTERS), zeros.
+            counters: int64 (layers * PHASES + 1, COUNTERS), zeros; each phase has its own.
+            first_phase: index of the first phase to compute.
+            end_phase: index of the phase to stop before.
         """
         _ = sources
         if prompt.arithmetic == TILES:
             configure_tiles(address(tile_config))
-        start = address(counters)
-        for layer in range(shape.layers):
-            _run_block(shape, weights, layer, prompt, scratch, thread, start + layer * PHASES * 8 * COUNTERS)
-        last = start + shape.layers * PHASES * 8 * COUNTERS
-        _enter_block(shape, weights, shape.layers, prompt, scratch, thread, last)
+        for index in range(first_phase, end_phase):
+            layer, phase = divmod(index, PHASES)
+            own = address(counters) + index * 8 * COUNTERS
+            if phase == ENTER:
+                _enter_block(shape, weights, layer, prompt, scratch, thread, own)
+            else:
+                _run_phase(shape, weights, layer, phase, prompt, scratch, thread, own)
         if prompt.arithmetic == TILES:
             release_tiles()
 
-    return read_prompt
+    @entry_point
+    def pack_inputs(shape, weights, layer, norm, prompt, scratch, counters, thread, _threads):
+        """Pack the input of attention or of the MLP again, after the hidden states were changed.
+
+        Args:
+            norm: index of the norm in `Weights.norms`.
+            counters: int64 (COUNTERS,), zeros.
+        """
+        _ = sources
+        for panel in shares(address(counters), len(scratch.hidden)):
+            pack_norm(shape, weights.norms[layer, norm], panel, prompt.arithmetic, scratch, thread)
+
+    return read_prompt, pack_inputs
 
 
-read_prompt = _entry(SOURCES)
+read_prompt, pack_inputs = _entries(SOURCES)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from workbench.engine.insides.taps import Taps
     from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.kv_cache import KVCache
 
@@ -113,6 +114,8 @@ class GeneralCache:
         """Length of the text that is being prefilled, if it is known before the end."""
         self.angles: tuple[int, ...] = ()
         """Rotary angles that the keys were computed with, as in `LengthScaling.angles`."""
+        self.taps: Taps | None = None
+        """What is read and changed while the sequence is computed."""
 
     @property
     def length(self) -> int:

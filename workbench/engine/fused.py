@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
+from workbench.engine.insides.step_points import StepMemory, tapped_rows
+from workbench.engine.insides.structure_points import structure_points
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
@@ -27,7 +29,7 @@ from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
-from workbench.engine.kernels.step import END, last_phase, step
+from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, last_phase, step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
 from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
@@ -35,6 +37,7 @@ from workbench.engine.packed_weights import PackedWeights, kernel_shape, kernel_
 from workbench.engine.rotary_table import Rotary, RotaryVersions
 from workbench.engine.team_size import TeamSize
 from workbench.engine.weights import Int8Blocks
+from workbench.insides import ModelPoints, Point
 
 ROWS_PER_STEP = 16
 
@@ -43,6 +46,11 @@ STEP_TOKENS = 40
 
 _FEW_TOKENS = {TILES: 8, DOT: 12, FMA: STEP_TOKENS}
 """Most prompt tokens that the compiled step reads at least as fast as `PromptReader` does in each arithmetic."""
+
+_LOGITS_POINTS = frozenset([Point("final_norm"), Point("lm_head")])
+
+Visit: TypeAlias = Callable[[Point, Tensor], "Tensor | None"]
+"""Visits a point with its numbers; returns changed ones, or None."""
 
 _EXPERT_TOKENS = 128
 """Most prompt tokens that are computed together if there are experts, whose prompts the compiled step reads: enough
@@ -80,11 +88,12 @@ class FusedDecoder:
         self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
         self._addresses = kernel_weights(weights)
-        self._prompts = PromptReader(self._shape, self._addresses, self._rotary, self._team, dtype)
+        self._prompts = PromptReader(weights, self._addresses, self._rotary, self._team, dtype, self._embed_again)
         self._scratch: dict[int, Scratch] = {}
         self._summaries: dict[int, LogitsSummaries] = {}  # by rows
         self._team_sizes: dict[int, TeamSize] = {}  # by rows
         self.vocab_size = structure.vocab
+        self.points: ModelPoints = structure_points(structure)
 
     supports_chunked_prefill = True
 
@@ -143,10 +152,22 @@ class FusedDecoder:
             logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
         else:
             self._structure.check_indices(token_ids, past + count)
-            hidden = self._prompts.read(token_ids, cache, every_position=every_position)
-            logits = self._logits(hidden) if wants_logits else hidden.new_empty(0)
+            logits = self._read_prompt(token_ids, cache, every_position=every_position, wants_logits=wants_logits)
         cache.advance(self._structure, token_ids)
         return logits
+
+    def _read_prompt(
+        self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool, wants_logits: bool
+    ) -> Tensor:
+        """Append many tokens to a sequence; return logits as `_append` does."""
+        taps, past = cache.taps, cache.length
+        points = taps.active(past, past + len(token_ids)) if taps else frozenset()
+        if taps and not points.isdisjoint(_LOGITS_POINTS):
+            hidden = self._prompts.read(token_ids, cache, every_position=True)
+            logits = self._logits(hidden, lambda point, values: taps.visit(point, past, values))
+            return logits if every_position else logits[-1:]
+        hidden = self._prompts.read(token_ids, cache, every_position=every_position)
+        return self._logits(hidden) if wants_logits else hidden.new_empty(0)
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together."""
@@ -172,6 +193,7 @@ class FusedDecoder:
         if cache.token_ids and version != cache.rotary_version:
             computed = self.new_cache()
             computed.rotary_version = version
+            computed.taps = cache.taps and cache.taps.without_captures()
             self._prompts.read(cache.token_ids, computed)
             cache.kv[:, :, :, : cache.length] = computed.kv[:, :, :, : cache.length]
         cache.rotary_version = version
@@ -201,16 +223,47 @@ class FusedDecoder:
             np.array(positions),
             is_one_sequence=rows > 1 and caches[0] is caches[-1],
         )
+        tapped, asked = tapped_rows(caches, positions), logits_rows
+        if any(not one.points.isdisjoint(_LOGITS_POINTS) for one in tapped):
+            logits_rows = rows
         logits = torch.empty(logits_rows, padded(self._shape.vocab, BLOCK))
         scratch = self._scratch_of(rows, longest)
         size = self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
-        started = time.perf_counter()
-        self._team.run(
-            step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(), summaries,
-            0, last_phase(self._shape.layers, END), threads=size.threads,
-        )  # fmt: skip
-        size.record(time.perf_counter() - started)
-        return logits[:, : self._shape.vocab]
+        threads = size.threads
+        arguments = (self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy())
+
+        def compute(first: int, end: int) -> None:
+            self._team.run(step, *arguments, summaries, first, end, threads=threads)
+
+        if tapped:
+            StepMemory(self._structure, scratch, logits, threads).run(tapped, compute)
+        else:
+            started = time.perf_counter()
+            compute(EMBED, last_phase(self._shape.layers, END))
+            size.record(time.perf_counter() - started)
+        return logits[-asked:, : self._shape.vocab]
+
+    def _embed_again(
+        self, token_ids: Sequence[int], past: int, change: Callable[[Tensor], Tensor | None]
+    ) -> Tensor | None:
+        """Change embeddings, and add those of positions; return the sum, (tokens, hidden), or None if none changes."""
+        scratch, positions = self._scratch_of(len(token_ids), len(token_ids)), np.arange(past, past + len(token_ids))
+        none = np.zeros(0, np.int64)
+        past_views = SequenceViews(self._kv_format, matrix_kernel(self._kv_format), none, none, positions, False)
+        angles, logits = np.zeros((0, 0, 0), np.float32), np.zeros((1, BLOCK), np.float32)
+        arguments = (self._shape, self._addresses, np.array(token_ids), past_views, angles, angles, scratch, logits)
+
+        def compute(first: int, end: int) -> None:
+            self._team.run(step, *arguments, self._summaries_of(0), first, end, threads=1)
+
+        hidden = torch.from_numpy(scratch.hidden)[0, :, : self._shape.hidden]
+        compute(EMBED, EMBED + 1)
+        changed = change(hidden.clone())
+        if changed is None:
+            return None
+        hidden.copy_(changed)
+        compute(ADD_POSITIONS, ADD_POSITIONS + 1)
+        return hidden.clone()
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:
         """Return scratch memory: one for each batch size, and one, of the last prompt chunk, for all larger sizes."""
@@ -227,14 +280,27 @@ class FusedDecoder:
             self._summaries[rows] = LogitsSummaries.empty(rows, self._shape.vocab)
         return self._summaries[rows]
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Return logits of hidden states of the last layer, float32, shape (rows, vocab)."""
+    def _logits(self, hidden: Tensor, visit: Visit | None = None) -> Tensor:
+        """Return logits of hidden states of the last layer, float32, shape (rows, vocab); ``visit`` visits points."""
+        normed = apply_norm(self._structure, hidden, self._weights.final_norm)
+        if visit is not None:
+            normed = _changed(visit, Point("final_norm"), normed)
+        logits = self._head(normed)
+        return logits if visit is None else _changed(visit, Point("lm_head"), logits)
+
+    def _head(self, normed: Tensor) -> Tensor:
+        """Return logits of hidden states after the final norm, float32, shape (rows, vocab)."""
         structure = self._structure
-        normed = apply_norm(structure, hidden, self._weights.final_norm)
         logits = self._weights.head.matmul_f32(normed, self._team)
         if structure.logit_scale != 1.0:
             logits *= structure.logit_scale
         return torch.tanh(logits / structure.logit_cap) * structure.logit_cap if structure.logit_cap else logits
+
+
+def _changed(visit: Visit, point: Point, values: Tensor) -> Tensor:
+    """Return the numbers of a point after it has been visited."""
+    changed = visit(point, values)
+    return values if changed is None else changed
 
 
 def compile_step(formats: Iterable[int] = ()) -> None:

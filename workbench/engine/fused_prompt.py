@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.engine.insides.prompt_points import PromptMemory
 from workbench.engine.kernels.matrix import padded
 from workbench.engine.kernels.panels import DOT, FMA, HAS_DOT, PANEL, TILES
-from workbench.engine.kernels.prompt import PHASES, read_prompt
+from workbench.engine.kernels.prompt import PHASES, pack_inputs, read_prompt
 from workbench.engine.kernels.prompt_memory import Prompt, PromptScratch
 from workbench.engine.kernels.shares import COUNTERS
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP
 from workbench.engine.kernels.step_memory import PROJECTION_NORM
 from workbench.engine.kernels.tiles import AVAILABLE, TILE_CONFIG
+from workbench.engine.packed_weights import PackedWeights, kernel_shape
 from workbench.engine.recent_sizes import RecentSizes, Size
 
 if TYPE_CHECKING:
     from workbench.engine.fused_cache import FusedCache
-    from workbench.engine.kernels.step_memory import Shape, Weights
+    from workbench.engine.kernels.step_memory import Weights
     from workbench.engine.kernels.team import Team
     from workbench.engine.rotary_table import RotaryVersions
 
@@ -30,6 +33,9 @@ LONGEST = 512
 
 _SHARES = 4
 """Least shares of a phase for each thread."""
+
+
+EmbedAgain: TypeAlias = Callable[[Sequence[int], int, Callable[[Tensor], "Tensor | None"]], "Tensor | None"]
 
 
 def best_arithmetic(*, is_float32: bool) -> int:
@@ -43,11 +49,19 @@ class PromptReader:
     """Appends the tokens of prompts to sequences.
 
     Args:
+        addresses: those of the weights.
         dtype: of keys and values, and of the products if the CPU has bf16.
+        embed_again: changes the embeddings of tokens from a position on by a function, and returns them with those of
+            their positions, shape (tokens, hidden), or None.
     """
 
-    def __init__(self, shape: Shape, weights: Weights, rotary: RotaryVersions, team: Team, dtype: torch.dtype) -> None:
-        self._shape, self._weights, self._rotary, self._team = shape, weights, rotary, team
+    def __init__(
+        self, weights: PackedWeights, addresses: Weights, rotary: RotaryVersions, team: Team, dtype: torch.dtype,
+        embed_again: EmbedAgain,
+    ) -> None:  # fmt: skip
+        self._shape = shape = kernel_shape(weights.structure)
+        self._packed, self._weights, self._rotary, self._team = weights, addresses, rotary, team
+        self._embed_again = embed_again
         self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
         self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32)
         self._scratch: PromptScratch | None = None
@@ -91,8 +105,27 @@ class PromptReader:
         # The counters are those of this call: a thread that comes late finds no share left in them.
         phases = self._shape.layers * PHASES + 1
         counters = np.zeros((phases, COUNTERS), np.int64)
-        self._team.run(read_prompt, self._shape, self._weights, prompt, scratch, TILE_CONFIG, counters, 0, phases)
+
+        def compute(first: int, end: int) -> None:
+            self._team.run(read_prompt, self._shape, self._weights, prompt, scratch, TILE_CONFIG, counters, first, end)
+
+        points = cache.taps.active(past, past + len(token_ids)) if cache.taps else frozenset()
+        if points:
+            self._memory(prompt, scratch, cache).run(points, compute)
+        else:
+            compute(0, phases)
         return scratch
+
+    def _memory(self, prompt: Prompt, scratch: PromptScratch, cache: FusedCache) -> PromptMemory:
+        """Return the access to the numbers of a prompt of a sequence with taps."""
+        assert cache.taps is not None, "it has points"
+
+        def pack(layer: int, norm: int) -> None:
+            counters = np.zeros(COUNTERS, np.int64)
+            self._team.run(pack_inputs, self._shape, self._weights, layer, norm, prompt, scratch, counters)
+
+        embed_again = partial(self._embed_again, prompt.token_ids, prompt.past) if self._packed.positions else None
+        return PromptMemory(self._packed, prompt, scratch, cache, cache.taps, self._team, pack, embed_again)
 
     def _scratch_of(self, tokens: int, positions: int) -> PromptScratch:
         panels, positions = -(-tokens // PANEL), padded(positions + PANEL, 8 * LONGEST)

@@ -8,8 +8,12 @@ that grows beyond the border between them are computed again. Here the length of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from workbench.engine.block_structure import BlockStructure
+
+if TYPE_CHECKING:
+    from workbench.engine.insides.taps import Taps
 
 
 class SequenceState:
@@ -23,6 +27,8 @@ class SequenceState:
         """Length of the text that is being prefilled, if it is known before the end."""
         self.rotary_version = 0
         """Version of the angles that the keys were computed with."""
+        self.taps: Taps | None = None
+        """What is read and changed while the sequence is computed."""
 
     def take_state(self, other: SequenceState, length: int) -> None:
         """Become the state of the first tokens of another sequence."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.engine.activations import ACTIVATIONS
 from workbench.engine.block_structure import LayerStructure
 from workbench.engine.model_weights import Norm
 from workbench.engine.on_device.attention import Span, attend, masks, store
@@ -20,24 +21,6 @@ from workbench.engine.on_device.experts import mix_experts
 
 Angles = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens, float32, shape (sequences, tokens, sets of angles, rotary_dim) each."""
-
-
-def _relu2(x: Tensor) -> Tensor:
-    return F.relu(x).square()
-
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": _gelu_tanh,
-    "relu": F.relu,
-    "relu2": _relu2,
-}
-"""Activation functions of MLPs, by their names in `BlockStructure`."""
 
 
 class Forward:

@@ -1,0 +1,12 @@
+"""The insides of a model: the names of the numbers between its layers, and changes of them.
+
+`points` are the places where numbers can be read and changed, `edits` the changes. Importing this package loads
+neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from workbench.insides.edits import Edit, Operation
+from workbench.insides.points import KINDS, ModelPoints, Point, PointKind, point_named, points_named
+
+__all__ = ["KINDS", "Edit", "ModelPoints", "Operation", "Point", "PointKind", "point_named", "points_named"]

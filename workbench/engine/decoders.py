@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from workbench.engine.insides.contributions import Unembedding
     from workbench.engine.insides.taps import Taps
     from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.kv_cache import KVCache
+    from workbench.insides import ModelPoints
 
 
 class Decoded(NamedTuple):
@@ -73,6 +75,21 @@ class Decoder(Protocol):
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """Return hidden states of the last layer, after the final norm, float32, shape (tokens, hidden)."""
+
+    @property
+    def points(self) -> ModelPoints:
+        """The points at which numbers inside the model can be read and changed."""
+
+    def unembed(self, hidden: Tensor) -> Decoded:
+        """Return the logits of residual streams after the last layer, float32 (rows, hidden), as a step computes them.
+
+        Raises:
+            UnsupportedFieldError: the model's last norm and head cannot be computed alone.
+        """
+
+    @property
+    def unembedding(self) -> Unembedding:
+        """The last norm and the head as a sum of parts needs them; raises as `unembed` does."""
 
     def memory_bytes(self) -> int:
         """Return the size of the weights, in all the formats in which they are held."""

@@ -20,6 +20,7 @@ from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.fused_prompt import PromptReader
+from workbench.engine.insides.contributions import Unembedding
 from workbench.engine.insides.step_points import StepMemory, tapped_rows
 from workbench.engine.insides.structure_points import structure_points
 from workbench.engine.kernels.attention import QUERY_HEADS
@@ -29,7 +30,7 @@ from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
-from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, last_phase, step
+from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, FINAL_NORM, last_phase, step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
 from workbench.engine.kernels.team import Team
 from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
@@ -134,9 +135,21 @@ class FusedDecoder:
             cache.advance(self._structure, [token_id])
         return Decoded(logits, found)
 
+    def unembed(self, hidden: Tensor) -> Decoded:
+        with self._lock:
+            parts = [self._unembed(part) for part in hidden.split(ROWS_PER_STEP)]
+        return Decoded(torch.cat([part.logits for part in parts]), [one for part in parts for one in part.summaries])
+
     def memory_bytes(self) -> int:
         """Return the size of the weights in bytes."""
         return self._weights.nbytes
+
+    @property
+    def unembedding(self) -> Unembedding:
+        structure, norm = self._structure, self._weights.final_norm
+        return Unembedding(
+            structure.norm, structure.norm_eps, norm.weight, norm.bias, self._uncapped_logits, structure.logit_cap
+        )
 
     def _append(
         self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool, wants_logits: bool = True
@@ -230,11 +243,7 @@ class FusedDecoder:
         scratch = self._scratch_of(rows, longest)
         size = self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
         threads = size.threads
-        arguments = (self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy())
-
-        def compute(first: int, end: int) -> None:
-            self._team.run(step, *arguments, summaries, first, end, threads=threads)
-
+        compute = self._phases(token_ids, past, (cos, sin), scratch, logits, summaries, threads)
         if tapped:
             StepMemory(self._structure, scratch, logits, threads).run(tapped, compute)
         else:
@@ -247,15 +256,11 @@ class FusedDecoder:
         self, token_ids: Sequence[int], past: int, change: Callable[[Tensor], Tensor | None]
     ) -> Tensor | None:
         """Change embeddings, and add those of positions; return the sum, (tokens, hidden), or None if none changes."""
-        scratch, positions = self._scratch_of(len(token_ids), len(token_ids)), np.arange(past, past + len(token_ids))
-        none = np.zeros(0, np.int64)
-        past_views = SequenceViews(self._kv_format, matrix_kernel(self._kv_format), none, none, positions, False)
-        angles, logits = np.zeros((0, 0, 0), np.float32), np.zeros((1, BLOCK), np.float32)
-        arguments = (self._shape, self._addresses, np.array(token_ids), past_views, angles, angles, scratch, logits)
-
-        def compute(first: int, end: int) -> None:
-            self._team.run(step, *arguments, self._summaries_of(0), first, end, threads=1)
-
+        positions, logits = range(past, past + len(token_ids)), torch.empty(1, BLOCK)
+        scratch = self._scratch_of(len(token_ids), 1)
+        compute = self._phases(
+            token_ids, self._no_sequences(positions), None, scratch, logits, self._summaries_of(0), 1
+        )
         hidden = torch.from_numpy(scratch.hidden)[0, :, : self._shape.hidden]
         compute(EMBED, EMBED + 1)
         changed = change(hidden.clone())
@@ -264,6 +269,43 @@ class FusedDecoder:
         hidden.copy_(changed)
         compute(ADD_POSITIONS, ADD_POSITIONS + 1)
         return hidden.clone()
+
+    def _phases(
+        self,
+        token_ids: Sequence[int],
+        past: SequenceViews,
+        angles: tuple[Any, Any] | None,
+        scratch: Scratch,
+        logits: Tensor,
+        summaries: LogitsSummaries,
+        threads: int,
+    ) -> Callable[[int, int], None]:
+        """Return a function that computes a step's phases from one to before another; see `step` for the arguments."""
+        cos, sin = angles or [np.zeros((0, 0, 0), np.float32)] * 2
+
+        def compute(first: int, end: int) -> None:
+            self._team.run(
+                step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(),
+                summaries, first, end, threads=threads,
+            )  # fmt: skip
+
+        return compute
+
+    def _no_sequences(self, positions: Sequence[int]) -> SequenceViews:
+        """Return what phases without attention get instead of sequences."""
+        none = np.zeros(0, np.int64)
+        return SequenceViews(self._kv_format, matrix_kernel(self._kv_format), none, none, np.array(positions), False)
+
+    def _unembed(self, hidden: Tensor) -> Decoded:
+        """Compute the phases of the step after the blocks for as many rows as a step decodes together."""
+        rows = len(hidden)
+        scratch, summaries = self._scratch_of(rows, 1), LogitsSummaries.empty(rows, self._shape.vocab)
+        logits = torch.empty(rows, padded(self._shape.vocab, BLOCK))
+        torch.from_numpy(scratch.hidden)[:, :, : self._shape.hidden] = hidden
+        past, threads = self._no_sequences(range(rows)), self._team.threads
+        compute, layers = self._phases([0] * rows, past, None, scratch, logits, summaries, threads), self._shape.layers
+        compute(last_phase(layers, FINAL_NORM), last_phase(layers, END))
+        return Decoded(logits[:, : self._shape.vocab], summaries.read())
 
     def _scratch_of(self, rows: int, length: int) -> Scratch:
         """Return scratch memory: one for each batch size, and one, of the last prompt chunk, for all larger sizes."""
@@ -290,11 +332,12 @@ class FusedDecoder:
 
     def _head(self, normed: Tensor) -> Tensor:
         """Return logits of hidden states after the final norm, float32, shape (rows, vocab)."""
-        structure = self._structure
+        logits, cap = self._uncapped_logits(normed), self._structure.logit_cap
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+    def _uncapped_logits(self, normed: Tensor) -> Tensor:
         logits = self._weights.head.matmul_f32(normed, self._team)
-        if structure.logit_scale != 1.0:
-            logits *= structure.logit_scale
-        return torch.tanh(logits / structure.logit_cap) * structure.logit_cap if structure.logit_cap else logits
+        return logits if self._structure.logit_scale == 1.0 else logits * self._structure.logit_scale
 
 
 def _changed(visit: Visit, point: Point, values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workbench.engine.decoders import Decoder
 from workbench.errors import InvalidRequestError, UnsupportedContentError
+from workbench.insides import Edit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -126,11 +127,17 @@ def check_images(
         )
 
 
-def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage]) -> list[int]:
-    """Return keys of the prefix cache: the token ids, with those of each image replaced by the image's key."""
+def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage], edits: Sequence[Edit] = ()) -> list[int]:
+    """Return keys of the prefix cache: the token ids, with those of each image replaced by the image's key.
+
+    From the first position on that edits change, keys are negative numbers that depend on all edits.
+    """
     keys = list(token_ids)
     for placed in images:
         keys[placed.start : placed.end] = [placed.image.key] * len(placed.image.token_ids)
+    first = min((edit.start for edit in edits), default=len(keys))
+    changed = b"".join(edit.key for edit in edits)
+    keys[first:] = [_number(f"{key}".encode() + changed) for key in keys[first:]]
     return keys
 
 
@@ -158,5 +165,9 @@ def read_part(decoder: Decoder, part: Part, cache: Any) -> None:
 
 
 def _key(image: Image.Image) -> int:
-    content = hashlib.blake2b(image.tobytes(), digest_size=16, key=f"{image.mode} {image.size}".encode())
-    return -1 - int.from_bytes(content.digest(), "big")
+    return _number(image.tobytes(), f"{image.mode} {image.size}".encode())
+
+
+def _number(content: bytes, key: bytes = b"") -> int:
+    """Return a negative number derived from a content; token ids are 0 or above."""
+    return -1 - int.from_bytes(hashlib.blake2b(content, digest_size=16, key=key).digest(), "big")

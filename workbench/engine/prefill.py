@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.engine.decoders import GeneralCache
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.images import cache_keys, next_part, read_part
+from workbench.engine.insides.taps import Taps
 from workbench.engine.logprobs import measure
 from workbench.engine.on_device.slots import DeviceCache
 
@@ -77,16 +78,18 @@ class Prefiller:
             if cache.length > len(token_ids):  # forced tokens were prefilled that the answer does not have
                 cache = cache.fork(len(token_ids))
             if cache is not None:
-                self._prefix_cache.put(cache_keys(token_ids, generation.images), cache)
+                self._prefix_cache.put(cache_keys(token_ids, generation.images, generation.request.edits), cache)
         except BaseException:  # noqa: BLE001 - without the cache, later requests are only slower
             self._prefix_cache.clear()
 
     def _start_cache(self, generation: Generation, body: list[int] | None) -> KVCache:
         """Set the request's cache to the longest cached prefix of ``body``, or, if that is None, to an empty one."""
-        found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images))
+        edits = generation.request.edits
+        found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images, edits))
         cache, reused = found or (self._decoder.new_cache(), 0)
         if isinstance(cache, GeneralCache | FusedCache | DeviceCache):
             cache.expected_length = len(generation.request.prompt_ids)
+            cache.taps = Taps(edits) if edits else None
         if not generation.has_started:
             generation.reused_tokens = reused
             generation.prompt_stats.clear()

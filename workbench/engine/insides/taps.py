@@ -43,7 +43,11 @@ class Captured:
 
         Scores before the softmax are ``-inf`` there.
         """
-        rows = [self._found[point][position] for position in self.positions]
+        return self.found(point, self.positions)
+
+    def found(self, point: Point, positions: Sequence[int]) -> NDArray[np.float32]:
+        """Return the numbers of a point at some of the positions, as `array` does."""
+        rows = [self._found[point][position] for position in positions]
         if "key" in KINDS[point.kind].axes:
             longest = max(row.shape[-1] for row in rows)
             rest = -np.inf if point.kind == "attn_scores" else 0.0
@@ -100,7 +104,7 @@ def apply(edit: Edit, start: int, values: Tensor) -> None:
     end = len(values) if edit.stop is None else min(edit.stop - start, len(values))
     for index in range(first, end):
         target = values[index] if edit.head is None else values[index, edit.head]
-        given = torch.from_numpy(edit.value).to(target.device)
+        given = torch.as_tensor(edit.value, device=target.device)
         if edit.value.ndim > target.dim():
             given = given[start + index - edit.start]
         if edit.value.ndim and "key" in KINDS[edit.point.kind].axes:

@@ -1,0 +1,88 @@
+"""Lenses: what a model would say if it stopped after each layer.
+
+The logit lens reads the residual stream after a layer as if it were that after the last one: the last norm, then the
+head. The Jacobian lens first multiplies it with the mean Jacobian from the layer to the last one, so that what later
+layers do to it on average is in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from workbench.engine.insides.replay import Replay
+from workbench.engine.insides.taps import Captured
+from workbench.engine.logprobs import TokenStats, measured
+from workbench.insides import Edit, Point
+
+if TYPE_CHECKING:
+    from workbench.engine.decoders import Decoder
+
+
+def read_lens(
+    decoder: Decoder, hidden: Tensor, token_id: int, alternatives: int, jacobians: Tensor | None = None
+) -> list[TokenStats]:
+    """Return the stats of a token after each layer, with the most probable other tokens.
+
+    Args:
+        hidden: residual stream of the token before it after each layer, float32, shape (layers, hidden).
+        jacobians: those of the Jacobian lens, shape (layers, hidden, hidden); None for the logit lens.
+    """
+    if jacobians is not None:
+        hidden = torch.einsum("lij,lj->li", jacobians, hidden)
+    decoded = decoder.unembed(hidden)
+    rows = zip(decoded.logits, decoded.summaries, strict=True)
+    return [measured(row, token_id, alternatives, None, summary) for row, summary in rows]
+
+
+class LensReader:
+    """Reads a lens for each token of a text that may still grow; used on the inference thread only.
+
+    Args:
+        prompt_ids: tokens that are read as a prompt.
+        first: index of the first token to read the lens of, at least 1.
+        alternatives: number of other tokens after each layer.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompt_ids: Sequence[int],
+        edits: Sequence[Edit] = (),
+        *,
+        first: int,
+        alternatives: int,
+        jacobians: Tensor | None = None,
+    ) -> None:
+        self._decoder = decoder
+        self._replay = Replay(decoder, prompt_ids, (), edits)
+        self._points = [Point("resid_post", layer) for layer in range(decoder.points.layers)]
+        self._first = first
+        self._alternatives = alternatives
+        self._jacobians = jacobians
+
+    def advance(self, token_ids: Sequence[int]) -> dict[int, list[TokenStats]]:
+        """Read the next part of a text; return the lens of its tokens by their index, the first layer first.
+
+        A part may have no tokens whose lens is wanted. All has been read when `length` is one less than the text's.
+        """
+        done, known = self._replay.length, len(token_ids) - 1
+        captured = Captured(self._points, range(max(done, self._first - 1), known))
+        self._replay.advance(token_ids[:known], captured)
+        positions = range(max(done, self._first - 1), self._replay.length)
+        hidden = [torch.from_numpy(captured.found(point, positions)) for point in self._points] if positions else []
+        return {
+            position + 1: read_lens(
+                self._decoder, torch.stack([layer[index] for layer in hidden]), token_ids[position + 1],
+                self._alternatives, self._jacobians,
+            )
+            for index, position in enumerate(positions)
+        }  # fmt: skip
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that have been read."""
+        return self._replay.length

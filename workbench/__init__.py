@@ -55,6 +55,7 @@ __all__ = [
     "ConversationResult",
     "ConversionError",
     "DownloadError",
+    "Edit",
     "EmbeddingsResponse",
     "Fp8QuantizationConfig",
     "GatedModelError",

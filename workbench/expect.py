@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from workbench.analysis.distributions import Candidate, Position, first_difference, identities
 from workbench.errors import InvalidRequestError
@@ -21,12 +21,16 @@ from workbench.records import Score, TokenRecord
 from workbench.session.capsule import Capsule
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from workbench.records import LensCell
     from workbench.session.run import Run
 
     Answer: TypeAlias = "Run[Any, Any] | Score"
     Tokens: TypeAlias = "Run[Any, Any] | Score | Capsule | Sequence[int | str]"
 
-__all__ = ["divergence", "logprob", "prob", "rank", "same_tokens"]
+__all__ = ["divergence", "effect", "lens", "logprob", "prob", "rank", "same_tokens"]
 
 
 def prob(
@@ -98,6 +102,100 @@ def divergence(run: Tokens, other: Tokens, *, position: int | None) -> int | Non
         found = "are the same" if at is None else f"differ from position {at}"
         _fail_apart(f"expected {wanted}; they {found}", run, other, at)
     return at
+
+
+def lens(
+    run: Run[Any, Any],
+    token: str | int,
+    *,
+    by_layer: int,
+    position: int = 0,
+    rank_at_most: int = 1,
+    kind: Literal["logit", "jacobian"] = "logit",
+) -> int:
+    """Check that a lens reads a token at a layer up to ``by_layer``, and return the first layer at which it does.
+
+    Args:
+        rank_at_most: worst rank at which the token counts as read, at most 20.
+        kind: the lens, as in `Run.lens`.
+    """
+    for name, value, least, most in (("by_layer", by_layer, 0, None), ("rank_at_most", rank_at_most, 1, 20)):
+        if not is_count(value) or value < least or (most is not None and value > most):
+            raise InvalidRequestError(name, value, f"a whole number from {least}" + (f" to {most}" if most else ""))
+    _wait(run)
+    wanted = Position(run, position).find(token)
+    (column,) = run.lens_columns([position], kind=kind, words=20)
+    if by_layer >= len(column.cells):
+        raise InvalidRequestError("by_layer", by_layer, f"a layer from 0 to {len(column.cells) - 1}")
+    is_said = column.token_id == wanted.token_id
+    ranks = [_rank_in(cell, wanted.token_id, is_said=is_said) for cell in column.cells]
+    found = next((layer for layer, rank in enumerate(ranks) if rank <= rank_at_most), None)
+    if found is None or found > by_layer:
+        at = "at no layer" if found is None else f"first at layer {found}"
+        wish = f"{wanted.text!r} with a rank of at most {rank_at_most} by layer {by_layer}"
+        lines = [f"expected the {kind} lens to read {wish}; it does {at}", *map(_lens_line, ranks, column.cells)]
+        raise AssertionError("\n".join(lines))
+    return found
+
+
+def effect(
+    run: Run[Any, Any],
+    edited: Run[Any, Any],
+    *,
+    position: int = 0,
+    kl_at_least: float | None = None,
+    kl_at_most: float | None = None,
+    token: str | int | None = None,
+    logit_change: float | None = None,
+) -> float:
+    """Check what an edit did to the distribution of one token, and return the KL divergence from the run, in nats.
+
+    Args:
+        edited: a run with edits, such as ``run.edit(...)``; up to the position, both must have the same tokens.
+        kl_at_least, kl_at_most: bounds of the divergence.
+        token: token whose logprob is to change.
+        logit_change: least change of its logprob, in nats: at least so much higher, or if negative so much lower.
+    """
+    if kl_at_least is not None or kl_at_most is not None or logit_change is None:
+        _check_bounds({"at_least": kl_at_least, "at_most": kl_at_most}, math.inf, "a divergence in nats, 0 or above")
+    if (token is None) != (logit_change is None):
+        raise InvalidRequestError("token", token, "given together with logit_change")
+    if logit_change is not None and (not _is_number(logit_change) or logit_change == 0):
+        raise InvalidRequestError("logit_change", logit_change, "a number of nats other than 0")
+    before, after = (_logprobs_at(one, position) for one in (run, edited))
+    if (apart := first_difference(_ids(run, "run")[:position], _ids(edited, "edited")[:position])) is not None:
+        raise InvalidRequestError("position", position, f"at most {apart}, where the two runs first differ")
+    known = before > -math.inf  # a token of probability 0 adds nothing
+    divergence = max(0.0, float((math.e ** before[known] * (before[known] - after[known])).sum()))
+    if _outside(divergence, kl_at_least, kl_at_most):
+        wanted = _bounds(kl_at_least, kl_at_most)
+        raise AssertionError(f"expected a divergence of {wanted} nats at position {position}; it is {divergence:.4g}")
+    if token is not None and logit_change is not None:
+        found = Position(run, position).find(token)
+        change = float(after[found.token_id] - before[found.token_id])
+        if change < logit_change if logit_change > 0 else change > logit_change:
+            wanted = f"{'rise' if logit_change > 0 else 'fall'} by at least {abs(logit_change):g}"
+            raise AssertionError(f"expected the logprob of {found.text!r} to {wanted}; it changed by {change:+.4g}")
+    return divergence
+
+
+def _logprobs_at(run: Run[Any, Any], position: int) -> NDArray[np.float64]:
+    _wait(run)
+    Position(run, position)  # checks the position
+    return run.logprobs(position).astype("float64")
+
+
+def _rank_in(cell: LensCell, token_id: int, *, is_said: bool) -> float:
+    """Return a token's rank in a cell of a lens; infinity if it is not among the cell's words."""
+    if is_said:
+        return cell.rank
+    places = [place for place, word in enumerate(cell.words, 1) if word.token_id == token_id]
+    return places[0] if places else math.inf
+
+
+def _lens_line(rank: float, cell: LensCell) -> str:
+    shown = "above 20" if rank == math.inf else f"{rank:.0f}"
+    return f"  rank {shown:>8}; most probable: {cell.words[0].text!r} ({cell.words[0].probability:.3f})"
 
 
 def _lookup(run: Answer, token: str | int, position: int) -> tuple[Position, Candidate]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.engine.decoders import Decoder
 from workbench.errors import InvalidRequestError, UnsupportedContentError
-from workbench.insides import Edit
+from workbench.insides import PointEdit
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,7 +127,7 @@ def check_images(
         )
 
 
-def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage], edits: Sequence[Edit] = ()) -> list[int]:
+def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage], edits: Sequence[PointEdit] = ()) -> list[int]:
     """Return keys of the prefix cache: the token ids, with those of each image replaced by the image's key.
 
     From the first position on that edits change, keys are negative numbers that depend on all edits.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.engine.constraints import Constraint
     from workbench.engine.images import PlacedImage
     from workbench.engine.logprobs import TokenStats
-    from workbench.insides import Edit
+    from workbench.insides import PointEdit
 
 GREEDY = Sampling()
 
@@ -48,7 +48,7 @@ class GenerationRequest:
     """Tokens that follow them instead of sampled ones."""
     watches: tuple[Watch, ...] = ()
     """Conditions at which the answer pauses."""
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[PointEdit, ...] = ()
     """Changes of the numbers inside the model, in prompt and answer."""
 
 

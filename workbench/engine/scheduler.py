@@ -58,6 +58,8 @@ class Engine:
         max_active: int = MAX_ACTIVE,
     ) -> None:
         self.model = model
+        self.jacobians: Tensor | None = None
+        """Those of the Jacobian lens, shape (layers, hidden, hidden); None if none has been fitted."""
         self._kept = KeptLogits(kept_logits_bytes)
         self._loop = DecodeLoop(
             model, prefix_cache=PrefixCache(prefix_cache_bytes), kept_logits=self._kept, max_active=max_active

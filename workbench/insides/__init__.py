@@ -6,7 +6,7 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
-from workbench.insides.edits import Edit, Operation
+from workbench.insides.edits import Operation, PointEdit
 from workbench.insides.points import KINDS, ModelPoints, Point, PointKind, point_named, points_named
 
-__all__ = ["KINDS", "Edit", "ModelPoints", "Operation", "Point", "PointKind", "point_named", "points_named"]
+__all__ = ["KINDS", "ModelPoints", "Operation", "Point", "PointEdit", "PointKind", "point_named", "points_named"]

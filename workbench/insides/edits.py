@@ -17,7 +17,7 @@ Operation: TypeAlias = Literal["set", "add", "scale"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Edit:
+class PointEdit:
     """A change of the numbers of some tokens at one point, in every forward pass of a sequence."""
 
     point: Point

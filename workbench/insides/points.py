@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from workbench.errors import InvalidRequestError, UnsupportedFieldError, shortened
+from workbench.errors import InvalidRequestError, UnsupportedFieldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,7 @@ def _points_of(name: object, field: str, layers: int) -> Iterable[Point]:
                     return [Point(kind.name, one) for one in range(layers)]
                 return [Point(kind.name, layers - 1 if layer == _LAST else int(layer))]
     kinds = ", ".join(KINDS)
-    given = shortened(name) if isinstance(name, str) else name
-    raise InvalidRequestError(field, given, f"the name of a point, such as resid_post.3; the kinds are {kinds}")
+    raise InvalidRequestError(field, name, f"the name of a point, such as resid_post.3; the kinds are {kinds}")
 
 
 @cache

@@ -25,6 +25,11 @@ answers without them have the original wire format:
     BatchChatCompletionRequest.response_format            ResponseFormat | None = None           structured output
     Inference.chat_completion.shields                     list[str] | None = None                shields of a chat
     ChatCompletionRequest.shields                         list[str] | None = None                shields of a chat
+    Inference.completion.edits                            list[Edit] | None = None               changes in a model
+    Inference.chat_completion.edits                       list[Edit] | None = None               changes in a model
+    CompletionRequest.edits                               list[Edit] | None = None               changes in a model
+    ChatCompletionRequest.edits                           list[Edit] | None = None               changes in a model
+    Edit                                                  model                                  change in a model
     JsonSchemaResponseFormat                              model                                  JSON schema
     RegexResponseFormat                                   model                                  regular expression
     GrammarResponseFormat                                 model                                  Lark grammar
@@ -69,6 +74,7 @@ from typing import TYPE_CHECKING
 from workbench.protocol.additions import ADDITIONS, Addition, additions_table
 from workbench.protocol.base import ConfigModel, ProtocolModel
 from workbench.protocol.content import URL, ImageMedia, InterleavedTextMedia
+from workbench.protocol.edits import Edit
 from workbench.protocol.inference import BatchInference, Inference
 from workbench.protocol.inspect import HealthInfo, Inspect, ProviderHealth, ProviderInfo, RouteInfo
 from workbench.protocol.logprobs import LOGPROB_FLOOR, LogProbConfig, TokenLogProb, TokenLogProbs
@@ -211,6 +217,7 @@ __all__ = [
     "CompletionResponse",
     "CompletionResponseStreamChunk",
     "ConfigModel",
+    "Edit",
     "EffectiveSampling",
     "EmbeddingsResponse",
     "Fp8QuantizationConfig",

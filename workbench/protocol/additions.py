@@ -32,6 +32,7 @@ _FORMAT = "ResponseFormat | None = None"
 _RETRIEVAL = "RetrievalConfig | None = None"
 _RETRIEVED = "RetrievedChunks | None = None"
 _SHIELDS = "list[str] | None = None"
+_EDITS = "list[Edit] | None = None"
 
 ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "SamplingParams.seed", "int | None = None", "reproducible sampling"),
@@ -50,6 +51,11 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("field", "BatchChatCompletionRequest.response_format", _FORMAT, "structured output"),
     Addition("parameter", "Inference.chat_completion.shields", _SHIELDS, "shields of a chat"),
     Addition("field", "ChatCompletionRequest.shields", _SHIELDS, "shields of a chat"),
+    Addition("parameter", "Inference.completion.edits", _EDITS, "changes in a model"),
+    Addition("parameter", "Inference.chat_completion.edits", _EDITS, "changes in a model"),
+    Addition("field", "CompletionRequest.edits", _EDITS, "changes in a model"),
+    Addition("field", "ChatCompletionRequest.edits", _EDITS, "changes in a model"),
+    Addition("model", "Edit", "", "change in a model"),
     Addition("model", "JsonSchemaResponseFormat", "", "JSON schema"),
     Addition("model", "RegexResponseFormat", "", "regular expression"),
     Addition("model", "GrammarResponseFormat", "", "Lark grammar"),

@@ -7,7 +7,7 @@
 
 The overloads are for type checkers, and take all options by keyword; the annotation at run time is the original
 protocol's, which names the response and the chunk. An implementation may annotate its result as ``Any``.
-``response_format``, ``retrieval`` and ``shields`` are additions, last in each signature.
+``response_format``, ``retrieval``, ``shields`` and ``edits`` are additions, last in each signature.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Literal, Protocol, TypedDict, Unpack, overload, runtime_checkable
 
 from workbench.protocol.content import InterleavedTextMedia
+from workbench.protocol.edits import Edit
 from workbench.protocol.logprobs import LogProbConfig
 from workbench.protocol.messages import Message
 from workbench.protocol.models import ModelStore
@@ -44,6 +45,7 @@ class CompletionOptions(TypedDict, total=False):
     sampling_params: SamplingParams | None
     logprobs: LogProbConfig | None
     response_format: ResponseFormat | None
+    edits: list[Edit] | None
 
 
 class ChatCompletionOptions(CompletionOptions, total=False):
@@ -95,6 +97,7 @@ class Inference(Protocol):
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        edits: list[Edit] | None = None,
     ) -> CompletionResponse | CompletionResponseStreamChunk:
         """Continue ``content`` without a chat template. The last chunk of a stream has the ``stop_reason``."""
         ...
@@ -133,6 +136,7 @@ class Inference(Protocol):
         response_format: ResponseFormat | None = None,
         retrieval: RetrievalConfig | None = None,
         shields: list[str] | None = None,
+        edits: list[Edit] | None = None,
     ) -> ChatCompletionResponse | ChatCompletionResponseStreamChunk:
         """Answer a conversation. A stream has one ``start``, any number of ``progress`` and one ``complete`` event.
 

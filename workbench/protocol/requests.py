@@ -1,6 +1,7 @@
 """Bodies of the inference requests; their fields are the parameters of the methods in ``inference``.
 
-``response_format``, ``retrieval`` and ``shields`` are additions; they are omitted from JSON if they are not set.
+``response_format``, ``edits``, ``retrieval`` and ``shields`` are additions; they are omitted from JSON if they are not
+set.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.content import InterleavedTextMedia
+from workbench.protocol.edits import Edit
 from workbench.protocol.logprobs import LogProbConfig
 from workbench.protocol.messages import Message
 from workbench.protocol.response_format import ResponseFormat
@@ -30,6 +32,8 @@ class CompletionRequest(ProtocolModel):
     stream: bool | None = Field(default=False, strict=True)
     logprobs: LogProbConfig | None = None
     response_format: ResponseFormat | None = Field(default=None, exclude_if=_is_none)
+    edits: list[Edit] | None = Field(default=None, exclude_if=_is_none)
+    """Changes of the numbers inside the model, in this order; None for none."""
 
 
 class ChatCompletionRequest(ProtocolModel):
@@ -47,6 +51,8 @@ class ChatCompletionRequest(ProtocolModel):
     retrieval: RetrievalConfig | None = Field(default=None, exclude_if=_is_none)
     shields: list[str] | None = Field(default=None, exclude_if=_is_none)
     """Names of shields that check the prompt and, sentence by sentence, the answer; None for none."""
+    edits: list[Edit] | None = Field(default=None, exclude_if=_is_none)
+    """Changes of the numbers inside the model, in this order; None for none."""
 
 
 class BatchCompletionRequest(ProtocolModel):

@@ -63,6 +63,9 @@ class Capabilities:
     response_formats: frozenset[str] = frozenset()
     """Supported types of response format, among ``json_schema``, ``regex`` and ``grammar``."""
 
+    edits: bool = False
+    """Whether the numbers inside a model can be read and changed."""
+
     token_spans: bool = False
     """Whether the provider returns where the tokens of a text are, for its sentence models."""
     score: bool = False
@@ -140,6 +143,7 @@ _METHODS = (
     "register",
     "branch",
     "pause",
+    "edits",
 )
 
 
@@ -156,6 +160,8 @@ def _undeclared(can: Capabilities, request: Request) -> Iterator[tuple[str, Any,
         yield "sampling_params.stop", params.stop, absent
     if request.logprobs is not None:
         yield from _undeclared_logprobs(can, request.logprobs)
+    if request.edits and not can.edits:
+        yield "edits", f"{len(request.edits)} edits", absent
     if request.tools:
         yield from _undeclared_tools(can, request)
     kind = getattr(request.response_format, "type", None)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from workbench.protocol import SamplingParams
-from workbench.records import Inspector, KeptPosition, SamplingTrace
+from workbench.records import Insides, Inspector, KeptPosition, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,3 +34,7 @@ class ForwardingInspector(ABC):
 
     def kept(self, position: int) -> KeptPosition:
         return self.inspector_at(position).kept(position)
+
+    @property
+    def insides(self) -> Insides | None:
+        return None

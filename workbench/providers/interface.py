@@ -24,6 +24,7 @@ from workbench.providers.streams import Stream
 from workbench.records import Embeddings, Emission, ModelCard
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.protocol import CompletionMessage, InterleavedTextMedia, ModelStore, Provider
     from workbench.records import Prompt, Score, TokenSpans
 
@@ -160,6 +161,10 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
     def devices(self) -> list[str]:
         """Return the devices that a model can be registered for here, the preferred one first; empty for none."""
         return []
+
+    def points(self, identifier: str) -> ModelPoints:
+        """Return the points at which a model's numbers can be read and changed; load it if necessary. Blocks."""
+        self._refuse("edits", identifier)
 
     def load(self, identifier: str) -> None:
         """Load a model before its first request; blocks."""

@@ -14,6 +14,7 @@ from workbench.protocol import (
     ChatCompletionRequest,
     CompletionMessage,
     CompletionRequest,
+    Edit,
     ImageMedia,
     LogProbConfig,
     ResponseFormat,
@@ -66,6 +67,8 @@ class Request:
     """Chunks in the context of the last message."""
     shields: tuple[str, ...] = ()
     """Shields that check the conversation and the answer. The router runs them; providers refuse them."""
+    edits: tuple[Edit, ...] = ()
+    """Changes of the numbers inside the model, in this order."""
     field: str = "content"
     """Path of the text or the conversation in errors: ``messages``, or in a batch ``content_batch[2]``."""
     answer_prefix: AnswerPrefix | None = None
@@ -97,6 +100,7 @@ class Request:
             "sampling_params": body.sampling_params or SamplingParams(),
             "logprobs": body.logprobs,
             "response_format": body.response_format,
+            "edits": _checked_edits(body.edits),
             "field": field,
         }
         if not isinstance(body, ChatCompletionRequest):
@@ -119,6 +123,7 @@ class Request:
             "sampling_params": self.sampling_params,
             "logprobs": self.logprobs,
             "response_format": self.response_format,
+            "edits": list(self.edits) or None,
         }
         if self.content is not None:
             return CompletionRequest.model_construct(content=self.content, **shared)
@@ -235,6 +240,15 @@ def _checked_shields(shields: object) -> tuple[str, ...]:
     if not isinstance(shields, list | tuple) or not all(isinstance(name, str) and name for name in shields):
         raise InvalidRequestError("shields", shields, "a list of names of served shields, or None")
     return tuple(dict.fromkeys(shields))
+
+
+def _checked_edits(edits: object) -> tuple[Edit, ...]:
+    """Return the edits, which were checked when they were made and are checked again."""
+    if edits is None:
+        return ()
+    if not isinstance(edits, list | tuple) or not all(isinstance(edit, Edit) for edit in edits):
+        raise InvalidRequestError("edits", edits, "a list of Edit, or None")
+    return tuple(Edit.model_validate(dict(edit)) for edit in edits)
 
 
 def check_messages(messages: object, field: str) -> None:

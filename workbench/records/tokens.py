@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from workbench.protocol import SamplingParams, ToolCall
+    from workbench.records.insides import Insides
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,10 @@ class Inspector(Protocol):
 
     def kept(self, position: int) -> KeptPosition:
         """Return the data from which the other results can be recomputed, for recording."""
+
+    @property
+    def insides(self) -> Insides | None:
+        """Access to the numbers inside the model; None if it is not in this process."""
 
 
 @dataclass(frozen=True, slots=True)

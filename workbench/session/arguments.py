@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
 from typing import Any
 
@@ -38,6 +40,13 @@ def checked_list(field: str, value: object) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidRequestError(field, value, "a list")
     return list(value)
+
+
+def checked_number(field: str, value: object) -> float:
+    """Return a finite number; raise `InvalidRequestError` for another value."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InvalidRequestError(field, value, "a finite number")
+    return float(value)
 
 
 def checked_text(field: str, text: object) -> str:

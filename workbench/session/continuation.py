@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.errors import InvalidRequestError
-from workbench.protocol import SamplingParams, StopReason, validate_sampling
+from workbench.protocol import Edit, SamplingParams, StopReason, validate_sampling
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
 from workbench.records import AnswerPrefix
@@ -27,17 +28,14 @@ def branched(run: RunLike, position: int, token_id: int | None, sampling_params:
         raise InvalidRequestError("position", position, "used after the run has its first token or has ended")
     if token_id is not None and not is_count(token_id):
         raise InvalidRequestError("token_id", token_id, "None or a token id, 0 or above")
-    params = run.sampling_params if sampling_params is None else sampling_params
-    validate_sampling(params)
+    params = _with_seed(run, sampling_params)
     given_ids = () if token_id is None else (int(token_id),)
     least = position + len(given_ids)
     if params.max_tokens and params.max_tokens < least:
         allowed = f"0, or at least {least}, the number of tokens that the answer begins with"
         raise InvalidRequestError("sampling_params.max_tokens", params.max_tokens, allowed)
-    if params.seed is None:  # continue with the random numbers of the run's own seed
-        params = params.model_copy(update={"seed": run.seed})
     answer_prefix = AnswerPrefix(tuple(tokens[:position]), given_ids, tuple(run.prompt_tokens), run.inspector)
-    return replace(run.request, sampling_params=params.model_copy(), answer_prefix=answer_prefix)
+    return replace(run.request, sampling_params=params, answer_prefix=answer_prefix)
 
 
 def extended(run: RunLike, max_tokens: int | None) -> Request:
@@ -61,6 +59,31 @@ def repeated(run: RunLike, seed: int | None) -> Request:
     params = run.sampling_params.model_copy(update={"seed": seed})
     validate_sampling(params)
     return replace(run.request, sampling_params=params)
+
+
+def edited(
+    run: RunLike, edits: Sequence[Edit], *, keep_tokens: bool, sampling_params: SamplingParams | None
+) -> Request:
+    """Return the request of a run with further edits and the same seed.
+
+    Raises:
+        InvalidRequestError: there is no edit, or an argument has the wrong type.
+    """
+    if not edits or not all(isinstance(edit, Edit) for edit in edits):
+        raise InvalidRequestError("edits", list(edits), "at least one Edit")
+    params = _with_seed(run, sampling_params)
+    prefix = run.request.answer_prefix
+    given = [token.token_id for token in run.tokens] if keep_tokens else list(prefix.token_ids if prefix else ())
+    answer_prefix = AnswerPrefix(given_ids=tuple(given)) if given else None
+    everything = (*run.request.edits, *(edit.model_copy() for edit in edits))
+    return replace(run.request, sampling_params=params, edits=everything, answer_prefix=answer_prefix)
+
+
+def _with_seed(run: RunLike, params: SamplingParams | None) -> SamplingParams:
+    """Return a copy of the parameters, by default the run's, with the run's own seed unless they have one."""
+    chosen = run.sampling_params if params is None else params
+    validate_sampling(chosen)
+    return chosen.model_copy(update={"seed": run.seed} if chosen.seed is None else {})
 
 
 def _in_all(run: RunLike, more: int | None) -> int:

@@ -47,6 +47,10 @@ class Reading(Run[CompletionResponseStreamChunk, CompletionResponse]):
         """Raise `UnsupportedFieldError`: there is no answer to extend."""
         self._refuse("extend")
 
+    def edit(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `UnsupportedFieldError`: use an edited run that generates."""
+        self._refuse("edit")
+
     def _refuse(self, field: str) -> NoReturn:
         raise UnsupportedFieldError(field, self.id, "used on a run that generates: a reading only measures its text")
 
@@ -83,7 +87,13 @@ async def reading_emissions(
         measured = folded([emission async for emission in emissions])
     first, *_ = (await render()).tokens
     usage = replace(measured.usage or Usage(), generated_tokens=0)
-    yield Emission(request.text, (_unmeasured(first), *measured.prompt_tokens), usage=usage, notes=measured.notes)
+    yield Emission(
+        request.text,
+        (_unmeasured(first), *measured.prompt_tokens),
+        usage=usage,
+        notes=measured.notes,
+        inspector=measured.inspector,
+    )
 
 
 def _unmeasured(token: PromptToken) -> TokenRecord:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from workbench.analysis.tool_call_steps import Openers
 from workbench.errors import UnsupportedFieldError
 from workbench.interrupts import InterruptibleCondition
-from workbench.protocol import SamplingParams, StopReason, ToolCall
+from workbench.protocol import Edit, SamplingParams, StopReason, ToolCall
 from workbench.providers.folding import Answer, response
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
@@ -28,7 +28,8 @@ from workbench.records import (
     Usage,
 )
 from workbench.session.capsule import Capsule, capsule_of
-from workbench.session.continuation import branched, extended, repeated
+from workbench.session.continuation import branched, edited, extended, repeated
+from workbench.session.run_insides import RunInsides
 from workbench.session.run_inspection import RunInspection
 from workbench.session.run_protocols import RunHost
 from workbench.session.run_stream import Chunk, Listeners, Response, RunStream
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-class Run(RunInspection, RunStream[Chunk, Response]):
+class Run(RunInspection, RunInsides, RunStream[Chunk, Response]):
     """A completion or chat answer in progress, returned by `Workbench.completion` and `Workbench.chat_completion`.
 
     Read it while it grows (``text``, ``tokens``, ``usage``), iterate over its protocol chunks with ``for`` or
@@ -251,6 +252,23 @@ class Run(RunInspection, RunStream[Chunk, Response]):
     def again(self, seed: int | None = None) -> Self:
         """Start the same request again with ``seed``, or a new random seed; a branch keeps the same tokens."""
         return self._start(repeated(self, seed), self.parent, self.branched_at)
+
+    def edit(self, *edits: Edit, keep_tokens: bool = False, sampling_params: SamplingParams | None = None) -> Self:
+        """Start the same request again with changes of the numbers inside the model, after those it has already.
+
+        The edited run draws with the same random numbers. Compare both with `Workbench.compare`, or with
+        `workbench.expect.effect`.
+
+        Args:
+            edits: the changes, applied in this order.
+            keep_tokens: give the edited run the tokens of this one, so that each position can be compared.
+            sampling_params: parameters to use instead of this run's; without a seed, this run's seed is used.
+
+        Raises:
+            InvalidRequestError: there is no edit, or the run has no token yet.
+            UnsupportedFieldError: the model's provider has no edits. A point that the model lacks fails the new run.
+        """
+        return self._start(edited(self, edits, keep_tokens=keep_tokens, sampling_params=sampling_params), self, None)
 
     def _response(self) -> Response:
         folded: Response = response(self.request, self._emissions)

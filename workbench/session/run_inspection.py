@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from workbench.analysis.tool_call_steps import call_steps
 from workbench.errors import InvalidRequestError, ShieldViolationError, UnsupportedFieldError
@@ -102,16 +102,37 @@ class RunInspection:
         """Chunks in the prompt, in its order; empty unless the run is an answer of `Workbench.ask`."""
         return self.request.retrieved.chunks if self.request.retrieved else []
 
-    def attribution(self: HostedRun) -> RunAttribution:
-        """Return how much each chunk in the prompt raised the log probability of each token of the answer.
+    @overload
+    def attribution(self: HostedRun) -> RunAttribution: ...
+    @overload
+    def attribution(self: HostedRun, position: int, token: int | str | None = None) -> pd.DataFrame: ...
 
-        Every chunk costs about one more answer. Blocks.
+    def attribution(
+        self: HostedRun, position: int | None = None, token: int | str | None = None
+    ) -> RunAttribution | pd.DataFrame:
+        """Return what made the model say a token, or, without a position, what each retrieved chunk did to the answer.
+
+        With a position: a table of what each part of the model added to the token's logit, in forward order, with the
+        scale of the last norm held fixed; the parts sum to the logit.
+
+        Without one: how much each chunk in the prompt raised the log probability of each token. Every chunk costs
+        about one more answer. Blocks.
+
+        Args:
+            position: index of a token in ``tokens``.
+            token: text or id of another token to explain in its place.
 
         Raises:
             InvalidRequestError: the run has not ended, or has no chunks.
-            UnsupportedFieldError: the model's provider cannot answer with given tokens.
+            UnsupportedFieldError: the model's provider cannot answer with given tokens, or the model is not in this
+                process.
         """
-        return attribution_of(started_attribution(self))
+        if position is None:
+            return attribution_of(started_attribution(self))
+        import pandas as pd
+
+        parts = self.logit_parts(position, token).parts
+        return pd.DataFrame({"part": list(parts), "logit": list(parts.values())})
 
     def start_attribution(self: HostedRun) -> Future[RunAttribution]:
         """Start measuring the attribution and return its future, which raises as `attribution` does.

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
     from workbench.analysis.tool_call_steps import Openers
     from workbench.providers.requests import Request
-    from workbench.records import Attribution, Inspector, ModelCard, Prompt, TokenRecord
+    from workbench.records import (
+        Attribution,
+        Insides,
+        Inspector,
+        LensColumn,
+        LogitParts,
+        ModelCard,
+        Prompt,
+        TokenRecord,
+    )
+    from workbench.session.capture import Capture
 
 
 class RunLike(ReadableRun, Protocol):
@@ -29,7 +39,23 @@ class RunLike(ReadableRun, Protocol):
     def call_openers(self) -> Openers: ...
 
 
-class HostedRun(RunLike, Protocol):
+class OpenRun(RunLike, Protocol):
+    """A run whose model can be looked into; see `RunInsides`."""
+
+    @property
+    def insides(self) -> Insides: ...
+    @property
+    def first_index(self) -> int: ...
+
+    def capture(self, points: Sequence[str] | str, positions: Any = None) -> Capture: ...
+    def capture_bytes(self, points: Sequence[str] | str, positions: Any = None) -> int: ...
+    def lens_columns(
+        self, positions: Sequence[int] | None = None, *, kind: Any = "logit", words: int = 1
+    ) -> list[LensColumn]: ...
+    def logit_parts(self, position: int, token: int | str | None = None) -> LogitParts: ...
+
+
+class HostedRun(OpenRun, Protocol):
     """A run that can call the workbench which started it."""
 
     @property

@@ -17,10 +17,12 @@ from workbench.protocol import (
     ModelDefWithProvider,
     ToolPromptFormat,
 )
+from workbench.providers.capabilities import refuse_method
 from workbench.session.resources import Resources
 from workbench.stack.models import model_from
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
     from workbench.records import FoundModel, ModelCard, Prompt, Score
@@ -118,6 +120,12 @@ class ServedModels(Resources):
         found = self.models.find(self._model(model))
         found.provider.load(found.definition.identifier)
         return found.provider.card(found.definition.identifier)
+
+    def model_points(self, model: str | None = None) -> ModelPoints:
+        """Return the points of a model as a record, which `points` shows as a table; load the model if necessary."""
+        found = self.models.find(self._model(model))
+        refuse_method(found.provider, "edits", found.name)
+        return found.provider.points(found.definition.identifier)
 
     def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
         """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.

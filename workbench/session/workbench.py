@@ -19,6 +19,7 @@ from workbench.protocol import (
     CompletionRequest,
     CompletionResponse,
     CompletionResponseStreamChunk,
+    Edit,
     InterleavedTextMedia,
     LogProbConfig,
     Message,
@@ -44,6 +45,7 @@ from workbench.session.conversation import (
     Loop,
     function_tools,
 )
+from workbench.session.model_insides import ModelInsides
 from workbench.session.reading import Reading, reading_emissions, reading_request
 from workbench.session.run import Run
 from workbench.session.run_protocols import RunHost
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 CompletionRun: TypeAlias = Run[CompletionResponseStreamChunk, CompletionResponse]
 
 
-class Workbench(ServedModels, Views):
+class Workbench(ServedModels, ModelInsides, Views):
     """Models to use from a notebook or a script.
 
     Args:
@@ -93,11 +95,13 @@ class Workbench(ServedModels, Views):
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
         breakpoints: Sequence[Breakpoint] = (),
+        edits: list[Edit] | None = None,
     ) -> CompletionRun:
         """Continue a text and return the run at once. The parameters are those of ``Inference.completion``.
 
         Args:
             breakpoints: conditions at which the run pauses.
+            edits: changes of the numbers inside the model; see `Run.edit`.
 
         Raises:
             ModelNotFoundError, InvalidRequestError: before any compute. Errors that only the model can detect are
@@ -110,6 +114,7 @@ class Workbench(ServedModels, Views):
             sampling_params=params,
             logprobs=logprobs,
             response_format=response_format,
+            edits=edits,
         )
         return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
 
@@ -126,6 +131,7 @@ class Workbench(ServedModels, Views):
         response_format: ResponseFormat | None = None,
         shields: list[str] | None = None,
         breakpoints: Sequence[Breakpoint] = (),
+        edits: list[Edit] | None = None,
     ) -> ChatRun:
         """Answer a conversation and return the run at once. The parameters are those of the protocol.
 
@@ -135,6 +141,7 @@ class Workbench(ServedModels, Views):
             shields: names of shields that check the prompt before any compute, and each sentence of the answer before
                 it is part of the run. If one refuses a sentence, the run fails there; ``run.violation`` says why.
             breakpoints: conditions at which the run pauses.
+            edits: changes of the numbers inside the model; see `Run.edit`.
         """
         body = ChatCompletionRequest.model_construct(
             sampling_params=checked_sampling(sampling_params),
@@ -146,6 +153,7 @@ class Workbench(ServedModels, Views):
             logprobs=logprobs,
             response_format=response_format,
             shields=shields,
+            edits=edits,
         )
         return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.engine.insides.replay import Replay
 from workbench.engine.insides.taps import Captured
 from workbench.engine.logprobs import TokenStats, measured
-from workbench.insides import Edit, Point
+from workbench.insides import Point, PointEdit
 
 if TYPE_CHECKING:
     from workbench.engine.decoders import Decoder
@@ -51,7 +51,7 @@ class LensReader:
         self,
         decoder: Decoder,
         prompt_ids: Sequence[int],
-        edits: Sequence[Edit] = (),
+        edits: Sequence[PointEdit] = (),
         *,
         first: int,
         alternatives: int,

@@ -15,7 +15,7 @@ from workbench.engine.prefill import FORCED_CHUNK, PREFILL_CHUNK
 if TYPE_CHECKING:
     from workbench.engine.decoders import Decoder
     from workbench.engine.kv_cache import KVCache
-    from workbench.insides import Edit
+    from workbench.insides import PointEdit
 
 
 class Replay:
@@ -30,7 +30,7 @@ class Replay:
         decoder: Decoder,
         prompt_ids: Sequence[int],
         images: Sequence[PlacedImage] = (),
-        edits: Sequence[Edit] = (),
+        edits: Sequence[PointEdit] = (),
     ) -> None:
         self._decoder = decoder
         self._prompt = list(prompt_ids)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.insides import KINDS, Edit, Point
+from workbench.insides import KINDS, Point, PointEdit
 
 
 class Captured:
@@ -61,7 +61,7 @@ class Taps:
     A decoder calls `visit` for each of ``points`` in forward order, with the numbers of consecutive tokens.
     """
 
-    def __init__(self, edits: Sequence[Edit] = (), captured: Captured | None = None) -> None:
+    def __init__(self, edits: Sequence[PointEdit] = (), captured: Captured | None = None) -> None:
         self._edits = tuple(edits)
         self._captured = captured
         self.points = frozenset([edit.point for edit in edits]) | frozenset(captured.points if captured else ())
@@ -98,7 +98,7 @@ class Taps:
         return None if changed is values else changed
 
 
-def apply(edit: Edit, start: int, values: Tensor) -> None:
+def apply(edit: PointEdit, start: int, values: Tensor) -> None:
     """Change the numbers of consecutive tokens, of which the first is at the position ``start``, in place."""
     first = max(edit.start - start, 0)
     end = len(values) if edit.stop is None else min(edit.stop - start, len(values))

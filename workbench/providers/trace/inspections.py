@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from workbench.records import Insides
+
 
 class InspectionWriter(Protocol):
     """Destination of inspections; a `Recorder` is one."""
@@ -43,6 +45,10 @@ class RecordingInspector(ForwardingInspector):
         self._call_number = call_number
         self._written: set[int] = set()
 
+    @property
+    def insides(self) -> Insides | None:
+        return self._inner.insides
+
     def inspector_at(self, position: int) -> Inspector:
         if position not in self._written:
             kept = self._inner.kept(position)
@@ -61,6 +67,8 @@ class PlayedInspector:
     Args:
         request: recorded request, whose sampling parameters are those of the run.
     """
+
+    insides: Insides | None = None
 
     def __init__(self, inspections: Mapping[int, Json], vocabulary: Json, request: Json) -> None:
         self._inspections = inspections

@@ -94,7 +94,7 @@ class _Progress:
         self._vocabulary = engine.model.vocabulary
         self._is_greedy = handle.request.sampling.greedy
         self._prefix = source.answer_prefix or AnswerPrefix()
-        self._inspector: Inspector = EngineInspector(engine, handle)
+        self._inspector: Inspector = EngineInspector(engine, handle, has_images=source.has_images)
         if self._prefix.inspector is not None:
             self._inspector = BranchInspector(self._inspector, self._prefix.inspector, len(self._prefix.kept))
         self._meter = UsageMeter(kept_tokens=len(self._prefix.kept))

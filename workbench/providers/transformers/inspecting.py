@@ -15,8 +15,9 @@ from workbench.engine.scheduler import Engine
 from workbench.errors import ClosedError, InvalidRequestError
 from workbench.protocol import SamplingParams, validate_sampling
 from workbench.providers.inspectors import ForwardingInspector
+from workbench.providers.transformers.insides import EngineInsides
 from workbench.providers.transformers.sampling import engine_sampling
-from workbench.records import Inspector, KeptPosition, SamplingStage, SamplingTrace
+from workbench.records import Insides, Inspector, KeptPosition, SamplingStage, SamplingTrace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 class EngineInspector:
     """Inspector that reads the logits which the engine kept for one run."""
 
-    def __init__(self, engine: Engine, handle: Handle) -> None:
+    def __init__(self, engine: Engine, handle: Handle, *, has_images: bool = False) -> None:
         # A finished run lives as long as its notebook; it must not keep a closed model in memory.
         self._weak_engine = weakref.ref(engine)
         self._vocabulary = engine.model.vocabulary
         self._handle = handle
+        self.insides = EngineInsides(engine, handle, has_images=has_images)
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         logprobs: NDArray[np.float32] = self._engine.kept_logprobs(self._handle, position).numpy()
@@ -84,6 +86,10 @@ class BranchInspector(ForwardingInspector):
 
     def text(self, token_id: int) -> str:
         return self.own.text(token_id)
+
+    @property
+    def insides(self) -> Insides | None:
+        return self.own.insides
 
 
 def logprobs_of(kept: KeptPosition) -> NDArray[np.float32]:

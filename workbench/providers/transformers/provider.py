@@ -35,6 +35,7 @@ from workbench.records import Embeddings, Emission, RunProgress, Score, TokenSpa
 from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.protocol import InterleavedTextMedia, Provider
     from workbench.records import ModelCard, Prompt
 
@@ -60,6 +61,7 @@ class TransformersProvider(InferenceProvider):
         required_tool_choice=True,
         tool_prompt_formats=frozenset(ToolPromptFormat),
         response_formats=frozenset({"json_schema", "regex", "grammar"}),
+        edits=True,
         token_spans=True,
         score=True,
         render=True,
@@ -119,6 +121,9 @@ class TransformersProvider(InferenceProvider):
 
     def devices(self) -> list[str]:
         return list(present_devices())
+
+    def points(self, identifier: str) -> ModelPoints:
+        return self._models.causal(identifier).engine.model.decoder.points
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

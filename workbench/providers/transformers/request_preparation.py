@@ -12,6 +12,7 @@ from workbench.prompts.control_tokens import EncodedPrompt
 from workbench.prompts.encoding import PromptEncoder
 from workbench.protocol import sampling_conflict
 from workbench.providers.requests import Request
+from workbench.providers.transformers.edits import point_edits
 from workbench.providers.transformers.response_formats import AnswerGrammar, answer_grammar, cut_note
 from workbench.providers.transformers.sampling import engine_sampling
 from workbench.providers.transformers.served import CausalModel
@@ -63,6 +64,7 @@ class PreparedRequest:
             constraint=constraint,
             kept=tuple(map(token_stats, answer_prefix.kept)),
             given_ids=answer_prefix.given_ids,
+            edits=point_edits(self.request.edits, served.engine.model.decoder.points),
             watches=tuple(
                 watch_of(one, self.use.parser(served.encoder, prompt) if one.tool_call else None, vocabulary)
                 for one in self.request.breakpoints

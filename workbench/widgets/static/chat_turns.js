@@ -177,9 +177,9 @@ function userTurn(turn, isEdited, edit, context) {
   const button = h("button", {
     type: "button",
     class: "wb-button wb-ghost wb-small",
-    text: "Edit",
+    text: "PointEdit",
     disabled: isWorking(context.model.get("state")),
-    "aria-label": `Edit: ${turn.text.slice(0, 40)}`,
+    "aria-label": `PointEdit: ${turn.text.slice(0, 40)}`,
   });
   button.addEventListener("click", () => edit(turn.turn));
   item.append(
@@ -200,7 +200,7 @@ function userTurn(turn, isEdited, edit, context) {
  * @param {UserTurn} turn @param {() => void} cancel @param {Context} context
  */
 function editor(turn, cancel, { request }) {
-  const { box, label } = labelledBox("Edit the message", { class: "wb-chat-text wb-chat-editor" });
+  const { box, label } = labelledBox("PointEdit the message", { class: "wb-chat-text wb-chat-editor" });
   box.value = turn.text;
   const send = () => request({ kind: "say", text: box.value, turn: turn.turn });
   sendKeys(box, box, send, cancel);

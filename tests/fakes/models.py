@@ -20,7 +20,9 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.engine.decoders import Decoded
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.insides.contributions import Unembedding
 from workbench.engine.loading import LoadedModel
+from workbench.insides import ModelPoints
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom_id|>")
 EOS, IM_START, IM_END, EOM = range(256, 260)
@@ -188,6 +190,17 @@ class FakeDecoder:
 
     def memory_bytes(self) -> int:
         return 0
+
+    @property
+    def points(self) -> ModelPoints:
+        return ModelPoints(0, {})
+
+    def unembed(self, hidden: Tensor) -> Decoded:
+        raise NotImplementedError
+
+    @property
+    def unembedding(self) -> Unembedding:
+        raise NotImplementedError
 
 
 class Gate:

@@ -90,7 +90,7 @@ def test_completion_is_plain_and_the_signature_at_run_time_is_the_whole_one() ->
     assert not inspect.iscoroutinefunction(Inference.completion)
     assert list(inspect.signature(Inference.chat_completion).parameters) == [
         *("self", "model", "messages", "sampling_params", "tools", "tool_choice", "tool_prompt_format"),
-        *("stream", "logprobs", "response_format", "retrieval", "shields"),
+        *("stream", "logprobs", "response_format", "retrieval", "shields", "edits"),
     ]
     assert inspect.get_annotations(Inference)["model_store"] == "ModelStore"
 

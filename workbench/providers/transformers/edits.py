@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.engine.decoders import Decoder
 from workbench.errors import InvalidRequestError
 from workbench.insides import ModelPoints, PointEdit, point_named
 from workbench.protocol import Edit
 
 
-def point_edits(edits: Sequence[Edit], points: ModelPoints) -> tuple[PointEdit, ...]:
+def point_edits(edits: Sequence[Edit], decoder: Decoder) -> tuple[PointEdit, ...]:
     """Return the edits of a request for a model.
 
     Raises:
         InvalidRequestError, UnsupportedFieldError: an edit's point, head or value does not fit; the error has its path.
     """
-    return tuple(_point_edit(edit, points, f"edits[{index}]") for index, edit in enumerate(edits))
+    return tuple(_point_edit(edit, decoder.points, f"edits[{index}]") for index, edit in enumerate(edits))
 
 
 def _point_edit(edit: Edit, points: ModelPoints, field: str) -> PointEdit:

@@ -148,6 +148,7 @@ class FakeDecoder:
     """A `Decoder` that speaks without weights, counts what it computes, and breaks where a test wants it to."""
 
     supports_chunked_prefill = True
+    reads_as_it_decodes = True
     prompt_arithmetic: str | None = None
 
     def __init__(self, speech: Speech | None = None, *, rows_per_step: int = 1, vocab_size: int = VOCAB) -> None:
@@ -184,6 +185,9 @@ class FakeDecoder:
         for token_id, one in zip(token_ids, caches, strict=True):
             one.append([token_id])
         return Decoded(torch.stack([self.speech(one) for one in caches]), [None] * len(caches))
+
+    def decode_known(self, token_ids: Sequence[int], cache: FakeCache) -> Tensor:
+        return self.prefill(token_ids, cache, every_position=True)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         return torch.eye(self.vocab_size)[list(token_ids)]

@@ -55,6 +55,10 @@ class Decoder(Protocol):
         """Whether a prompt may be prefilled in chunks, as fast as whole."""
 
     @property
+    def reads_as_it_decodes(self) -> bool:
+        """Whether prompts are computed as decode steps are, so that an answer's keys and values serve a prompt."""
+
+    @property
     def prompt_arithmetic(self) -> str | None:
         """What prompts are computed in on this CPU, such as ``float32``; None where torch decides."""
 
@@ -72,6 +76,9 @@ class Decoder(Protocol):
 
         If it raises, no cache has changed, and the caller may try the sequences one by one.
         """
+
+    def decode_known(self, token_ids: Sequence[int], cache: Any) -> Tensor:
+        """Append known tokens to one sequence as decode steps compute them; return logits of each, (tokens, vocab)."""
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """Return hidden states of the last layer, after the final norm, float32, shape (tokens, hidden)."""
@@ -162,6 +169,7 @@ class GeneralDecoder:
     """A causal model of transformers, run through its own ``forward`` as ``generate`` runs it."""
 
     rows_per_step = 1
+    reads_as_it_decodes = True
     prompt_arithmetic: str | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -190,6 +198,9 @@ class GeneralDecoder:
     def decode(self, token_ids: Sequence[int], caches: Sequence[GeneralCache]) -> Decoded:
         rows = [self.prefill([token_id], cache) for token_id, cache in zip(token_ids, caches, strict=True)]
         return Decoded(torch.cat(rows) if len(rows) > 1 else rows[0], [None] * len(rows))
+
+    def decode_known(self, token_ids: Sequence[int], cache: GeneralCache) -> Tensor:
+        return self.prefill(token_ids, cache, every_position=True)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         input_ids = torch.tensor([token_ids], device=self.model.device)  # (1, tokens)

@@ -26,7 +26,7 @@ from workbench.engine.insides.structure_points import structure_points
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import Matrix, padded
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
-from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
+from workbench.engine.kernels.panels import ARITHMETICS, FMA
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
@@ -43,10 +43,7 @@ from workbench.insides import ModelPoints, Point
 ROWS_PER_STEP = 16
 
 STEP_TOKENS = 40
-"""Most tokens that the compiled step reads together to give what single steps give."""
-
-_FEW_TOKENS = {TILES: 8, DOT: 12, FMA: STEP_TOKENS}
-"""Most prompt tokens that the compiled step reads at least as fast as `PromptReader` does in each arithmetic."""
+"""Known tokens of one sequence that the compiled step decodes together."""
 
 _LOGITS_POINTS = frozenset([Point("final_norm"), Point("lm_head")])
 
@@ -99,6 +96,11 @@ class FusedDecoder:
     supports_chunked_prefill = True
 
     @property
+    def reads_as_it_decodes(self) -> bool:
+        """Experts decode prompts; other prompts are sums in another order, and may be in another precision."""
+        return self._structure.experts > 0
+
+    @property
     def prompt_arithmetic(self) -> str:
         """What prompts are computed in on this CPU."""
         return ARITHMETICS[FMA if self._structure.experts else self._prompts.arithmetic]
@@ -115,6 +117,14 @@ class FusedDecoder:
         with self._lock:
             for part in self._parts(token_ids, cache):
                 self._append(part, cache, every_position=False, wants_logits=False)
+
+    def decode_known(self, token_ids: Sequence[int], cache: FusedCache) -> Tensor:
+        rows = []
+        with self._lock:
+            for piece in self._split_known(token_ids, cache):
+                self._set_version(cache, len(piece))
+                rows.append(self._decode_known(piece, cache, len(piece)))
+        return torch.cat(rows) if len(rows) > 1 else rows[0]
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         with self._lock:
@@ -159,15 +169,25 @@ class FusedDecoder:
         If no logits are wanted, the result is empty where they would cost a product with the head.
         """
         self._set_version(cache, len(token_ids))
-        count, past = len(token_ids), cache.length
-        if self._shape.experts or count <= (STEP_TOKENS if every_position else _FEW_TOKENS[self._prompts.arithmetic]):
-            positions, logits_rows = range(past, past + count), count if every_position else 1
-            logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
-        else:
-            self._structure.check_indices(token_ids, past + count)
-            logits = self._read_prompt(token_ids, cache, every_position=every_position, wants_logits=wants_logits)
+        if self._shape.experts:
+            return self._decode_known(token_ids, cache, len(token_ids) if every_position else 1)
+        self._structure.check_indices(token_ids, cache.length + len(token_ids))
+        logits = self._read_prompt(token_ids, cache, every_position=every_position, wants_logits=wants_logits)
         cache.advance(self._structure, token_ids)
         return logits
+
+    def _decode_known(self, token_ids: Sequence[int], cache: FusedCache, logits_rows: int) -> Tensor:
+        """Append tokens by one step; return logits of the last rows, shape (logits_rows, vocab)."""
+        count = len(token_ids)
+        positions = range(cache.length, cache.length + count)
+        logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
+        cache.advance(self._structure, token_ids)
+        return logits
+
+    def _split_known(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
+        """Return known tokens in parts that one step decodes."""
+        size, pieces = _EXPERT_TOKENS if self._shape.experts else STEP_TOKENS, cache.split(self._structure, token_ids)
+        return [piece[start : start + size] for piece in pieces for start in range(0, len(piece), size)]
 
     def _read_prompt(
         self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool, wants_logits: bool
@@ -367,9 +387,9 @@ def compile_step(formats: Iterable[int] = ()) -> None:
         final_norm=Norm(torch.zeros(GROUP)),
         head=head,
     )
-    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=STEP_TOKENS + 1, threads=1)
-    row = decoder.prefill([0], decoder.new_cache())[0]
-    decoder.prefill([0] * (STEP_TOKENS + 1), decoder.new_cache())
+    decoder = FusedDecoder(weights, rotary=[[]], dtype=torch.float32, context_length=1, threads=1)
+    row = decoder.decode([0], [decoder.new_cache()]).logits[0]
+    decoder.read([0], decoder.new_cache())
     head.matmul_f32(weight, team)
     softmax_stats(row)
     top_k_values(row, 1)

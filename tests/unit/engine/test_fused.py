@@ -193,19 +193,14 @@ def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
     def read(text: list[int]) -> Any:
         cache = decoder.new_cache()
         if text[:-1]:
-            decoder.prefill(text[:-1], cache, every_position=True)
+            decoder.decode_known(text[:-1], cache)
         return cache
 
     with torch.inference_mode():
         alone = torch.cat([decoder.decode([text[-1]], [read(text)]).logits for text in texts])
         assert torch.equal(decoder.decode([text[-1] for text in texts], [read(text) for text in texts]).logits, alone)
         text, pieces, single = some_ids(70), decoder.new_cache(), decoder.new_cache()
-        together = torch.cat(
-            [
-                decoder.prefill(text[:40], pieces, every_position=True),
-                decoder.prefill(text[40:], pieces, every_position=True),
-            ]
-        )
+        together = torch.cat([decoder.decode_known(text[:40], pieces), decoder.decode_known(text[40:], pieces)])
         assert torch.equal(together, torch.cat([decoder.decode([one], [single]).logits for one in text]))
 
 

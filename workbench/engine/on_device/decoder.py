@@ -35,6 +35,7 @@ class DeviceDecoder:
     """
 
     supports_chunked_prefill = True
+    reads_as_it_decodes = True
     prompt_arithmetic: str | None = None
 
     def __init__(
@@ -94,6 +95,9 @@ class DeviceDecoder:
             for token_id, cache in zip(token_ids, caches, strict=True):
                 cache.advance(self._structure, [token_id])
         return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def decode_known(self, token_ids: Sequence[int], cache: DeviceCache) -> Tensor:
+        return self.prefill(token_ids, cache, every_position=True)
 
     @torch.inference_mode()
     def embed(self, token_ids: Sequence[int]) -> Tensor:

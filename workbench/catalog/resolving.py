@@ -27,11 +27,14 @@ def resolve_elsewhere(llama_model: str, *, allow_download: bool) -> Path:
     if hub_id := parse_hub_id(llama_model):
         return check_folder(fetch_snapshot(hub_id, allow_download=allow_download))
     if re.fullmatch(_CATALOG_NAME, llama_model):
+        if llama_model.lower().endswith(".gguf"):
+            local_path(llama_model)  # raises, as there is no such file
         find_entry(llama_model)
     raise UnknownModelError(
         f"{llama_model[:200]!r} is not a model: give a catalog name ({', '.join(entry.name for entry in entries())}), "
         f"a folder or GGUF file (/path/to/model, ./model or ./model.gguf), or a hub id (organization/name, or "
-        f"organization/name@revision); each but a file may be followed by +./adapter."
+        f"organization/name@revision); each may be followed by +./adapter. A model of Ollama can be named, such as "
+        f"llama3.2:1b, once `workbench models register` has found it."
     )
 
 

@@ -91,6 +91,8 @@ def indexed_files(path: Path) -> set[str]:
         raise ModelFormatError(f"{path} is damaged: {error!r}.") from error
     if astray:
         raise ModelFormatError(f"{path} lists weights outside its folder: {astray[0]!r}.")
+    if others := sorted(name for name in names or {""} if not name.endswith(".safetensors")):
+        raise ModelFormatError(f"{path} is damaged: it must list *.safetensors files; got {others[0]!r}.")
     return names
 
 

@@ -86,6 +86,13 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         catalog.resolve(str(folder))
 
 
+@pytest.mark.parametrize("weight_map", [{}, {"a": ""}, {"a": ".."}, {"a": "config.json"}, {"a": "x.bin"}])
+def test_an_index_lists_safetensors_files(folder: Path, weight_map: dict[str, str]) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelFormatError, match=r"index\.json is damaged: it must list \*\.safetensors files; got '"):
+        catalog.resolve(str(folder))
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors"])
 def test_a_shard_outside_the_folder_is_refused(folder: Path, shard: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))

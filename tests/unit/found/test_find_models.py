@@ -200,6 +200,16 @@ def test_what_cannot_be_served_says_why(home: Path, config: dict[str, object], w
     assert words in model.problem
 
 
+def test_a_generation_config_is_refused_as_loading_refuses_it(home: Path) -> None:
+    path = write_folder(home / "mine/model") / "generation_config.json"
+    for content in ("[1]", "", '{"eos_token_id": [2, null]}', '{"eos_token_id": "2"}'):
+        path.write_text(content)
+        (model,) = find_models([home / "mine"])
+        with pytest.raises(ModelFormatError) as refused:
+            check_folder(path.parent)
+        assert str(path.parent / model.problem) == str(refused.value)
+
+
 def test_an_adapter_beside_a_model_is_refused_as_loading_refuses_it(home: Path) -> None:
     folders = write_folder(home / "mine/whole"), write_folder(home / "mine/sentences"), write_folder(home / "mine/lora")
     for folder in folders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePath
 
@@ -11,7 +12,7 @@ from workbench.catalog.gguf_folder import gguf_folder, gguf_path
 from workbench.catalog.hub import fetch_snapshot
 from workbench.catalog.hub_id import parse_hub_id
 from workbench.errors import ModelFormatError, UnknownModelError
-from workbench.paths import typed_path
+from workbench.paths import reason, typed_path
 
 _CATALOG_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _LONGEST_NAME = 1000
@@ -47,7 +48,7 @@ def looks_like_path(text: str) -> bool:
 
 def exists(text: str) -> bool:
     """Return whether a folder of that name exists, or a file, which `local_path` refuses with a better message."""
-    return _may_be_path(text) and Path(text).exists()
+    return _may_be_path(text) and os.path.exists(text)  # noqa: PTH110 - Path.exists may raise PermissionError
 
 
 def _may_be_path(text: str) -> bool:
@@ -62,11 +63,15 @@ def local_path(text: str) -> Path:
     if not _may_be_path(text):
         raise UnknownModelError(f"{text[:200]!r} is not a valid path: it is too long or has control characters.")
     path = _absolute(typed_path(text, "model"))
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise UnknownModelError(f"{str(path)!r} cannot be read: {reason(error)}.") from error
+    if is_file:
         raise ModelFormatError(
             f"{path} is not a GGUF file; give one, or the folder with config.json, the weights and the tokenizer."
         )
-    if not path.is_dir():
+    if not is_folder:
         kind = "file" if path.suffix.lower() == ".gguf" else "folder"
         raise UnknownModelError(f"there is no {kind} {str(path)!r}.")
     return path

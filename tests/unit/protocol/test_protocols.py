@@ -15,6 +15,7 @@ from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
     CompletionResponseStreamChunk,
+    Edit,
     EmbeddingsResponse,
     Inference,
     InterleavedTextMedia,
@@ -51,6 +52,7 @@ class Parrot:
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        edits: list[Edit] | None = None,
     ) -> Any:
         return self._stream(str(content)) if stream else self._whole(str(content))
 

@@ -160,7 +160,7 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
     decoder = decoder_of(save_config(tmp_path / "llama", sized, bpe_tokenizer(384), seed=2), "float32")
     with torch.inference_mode():
         logits, summaries = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
-    assert decoder._team.threads == threads
+    assert decoder._step._team.threads == threads
     for row, summary in zip(logits, summaries, strict=True):
         assert isinstance(summary, rows.LogitsSummary)
         values, places = rows.top_k_values(row, min(rows.SUMMARIZED, vocab))

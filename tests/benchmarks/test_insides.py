@@ -1,7 +1,8 @@
-"""What looking inside costs: a live lens beside decode steps, a lens that is there already, and the memory of captures."""
+"""What looking inside costs: a lens beside decode steps, one that is known already, and the memory of captures."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -35,9 +36,9 @@ def test_a_live_lens_takes_at_most_four_steps_and_a_known_one_no_time(smollm2_pa
         again = bench.completion(PROMPT, sampling_params=params)
         again.result()
         steps = [token.elapsed_s for token in again.tokens]
-        step = statistics.median(after - before for before, after in zip(steps, steps[1:], strict=False))
+        step = statistics.median(after - before for before, after in itertools.pairwise(steps))
         lens = statistics.median(live)
-        known = seconds(lambda: run.lens_columns())
+        known = seconds(run.lens_columns)
         whole = bench.completion(PROMPT, sampling_params=params)
         whole.result()
         together = seconds(whole.lens_columns)

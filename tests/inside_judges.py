@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.insides.taps import Captured, Taps
-from workbench.insides import PointEdit, Point
+from workbench.insides import Point, PointEdit
 
 TOLERANCE = 1e-4
 

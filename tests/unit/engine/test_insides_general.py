@@ -33,7 +33,7 @@ from workbench.engine.fused import FusedDecoder
 from workbench.engine.insides.taps import Captured, Taps
 from workbench.engine.loading import load
 from workbench.errors import UnsupportedFieldError
-from workbench.insides import KINDS, PointEdit, Point
+from workbench.insides import KINDS, Point, PointEdit
 
 IDS = [(11 * index + 5) % VOCAB for index in range(18)]
 
@@ -122,7 +122,9 @@ def test_edits_at_different_points_have_the_effects_that_follow_from_each_other(
     assert close(logits(PointEdit(Point("attn_scores", 0), "set", np.array(np.float32(0)))), even)
     assert close(logits(PointEdit(Point("attn_scores", 0), "add", np.array(np.float32(3)))), logits())
     moved = noise(decoder.points.sizes["resid_pre"], 9)
-    assert close(logits(PointEdit(Point("resid_post", 0), "add", moved)), logits(PointEdit(Point("resid_pre", 1), "add", moved)))
+    assert close(
+        logits(PointEdit(Point("resid_post", 0), "add", moved)), logits(PointEdit(Point("resid_pre", 1), "add", moved))
+    )
     assert close(logits(PointEdit(Point("lm_head"), "add", np.array(half))), logits() + 0.5)
     assert not close(halved, logits())
     assert not close(all_halved, logits())
@@ -132,7 +134,7 @@ def test_edits_at_different_points_have_the_effects_that_follow_from_each_other(
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_recurrent_layers_have_a_residual_stream_and_no_attention(kind: str) -> None:
     decoder = general(kind)
-    found = captured(decoder, IDS)
+    found = captured(decoder, IDS, parts=(9,))  # these caches take one token at a time
     with torch.inference_mode():
         output = small_model(kind)(torch.tensor([IDS]), output_hidden_states=True)
     for layer in range(decoder.points.layers - 1):  # these models show what each layer returns
@@ -178,7 +180,7 @@ def test_hooks_are_there_for_tapped_passes_alone_and_removed_after_an_error() ->
 
     class Failing(Taps):
         def visit(self, point: Point, start: int, values: Tensor) -> Tensor | None:
-            assert _hooks(decoder)
+            assert _hooks(decoder) or point == Point("lm_head"), "logits are visited after the pass"
             raise ZeroDivisionError(point)
 
     points = decoder.points.all()

@@ -17,7 +17,7 @@ from workbench.engine.insides.taps import Captured, Taps
 from workbench.engine.loading import load
 from workbench.engine.on_device import step
 from workbench.engine.on_device.decoder import DeviceDecoder
-from workbench.insides import PointEdit, Point
+from workbench.insides import Point, PointEdit
 
 IDS = [(7 * index + 3) % 380 for index in range(60)]
 PARTS = (48, 3)
@@ -92,7 +92,10 @@ def test_a_tapped_sequence_leaves_the_others_of_its_batch_alone(
 ) -> None:
     decoder = on_device(family_folder(family), device)
     size = decoder.points.sizes["resid_post"]
-    edits = [PointEdit(Point("resid_post", 0), "add", noise(size, 1)), PointEdit(Point("z", 1), "scale", np.array(np.float32(0)))]
+    edits = [
+        PointEdit(Point("resid_post", 0), "add", noise(size, 1)),
+        PointEdit(Point("z", 1), "scale", np.array(np.float32(0))),
+    ]
 
     def batch(*taps: Taps | None) -> list[Tensor]:
         caches, rows = [decoder.new_cache() for _ in taps], []

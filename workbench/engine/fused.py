@@ -36,6 +36,9 @@ from workbench.insides import ModelPoints
 STEP_TOKENS = 40
 """Known tokens of one sequence that the compiled step decodes together."""
 
+_UNEMBEDDED_ROWS = 32
+"""Hidden states whose logits are computed together: those of one token after each layer of most models."""
+
 _EXPERT_TOKENS = 128
 """Most prompt tokens that are computed together if there are experts, whose prompts the compiled step reads: enough
 that several tokens choose the same expert."""
@@ -128,7 +131,7 @@ class FusedDecoder:
 
     def unembed(self, hidden: Tensor) -> Decoded:
         with self._lock:
-            parts = [self._step.unembed(part) for part in hidden.split(ROWS_PER_STEP)]
+            parts = [self._step.unembed(part, self._head) for part in hidden.split(_UNEMBEDDED_ROWS)]
         return Decoded(torch.cat([part.logits for part in parts]), [one for part in parts for one in part.summaries])
 
     def memory_bytes(self) -> int:
@@ -234,6 +237,7 @@ def compile_step(formats: Iterable[int] = ()) -> None:
     row = decoder.decode([0], [decoder.new_cache()]).logits[0]
     decoder.read([0], decoder.new_cache())
     head.matmul_f32(weight, team)
+    head.matmul_many(weight, team)
     softmax_stats(row)
     top_k_values(row, 1)
     masked(row, row > 0)

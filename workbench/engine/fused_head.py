@@ -14,6 +14,9 @@ from workbench.engine.model_weights import apply_norm
 from workbench.engine.packed_weights import PackedWeights
 from workbench.insides import Point
 
+_MANY = 8
+"""Rows that are multiplied faster in panels."""
+
 Visit: TypeAlias = Callable[[Point, Tensor], "Tensor | None"]
 """Visits a point with its numbers; returns changed ones, or None."""
 
@@ -28,14 +31,15 @@ class FusedHead:
         """Return hidden states after the last norm, float32, shape (rows, hidden)."""
         return apply_norm(self._structure, hidden, self._weights.final_norm)
 
-    def logits(self, hidden: Tensor, visit: Visit | None = None) -> Tensor:
+    def logits(self, hidden: Tensor, visit: Visit | None = None, out: Tensor | None = None) -> Tensor:
         """Return logits, float32, shape (rows, vocab).
 
         Args:
             visit: visits the points between the last layer and the logits.
+            out: memory for them, as `Matrix.matmul_many` takes it.
         """
         normed = _visited(visit, Point("final_norm"), self.normed(hidden))
-        logits, cap = self._uncapped(normed), self._structure.logit_cap
+        logits, cap = self._uncapped(normed, out), self._structure.logit_cap
         return _visited(visit, Point("lm_head"), torch.tanh(logits / cap) * cap if cap else logits)
 
     @property
@@ -46,8 +50,12 @@ class FusedHead:
             structure.norm, structure.norm_eps, norm.weight, norm.bias, self._uncapped, structure.logit_cap
         )
 
-    def _uncapped(self, normed: Tensor) -> Tensor:
-        logits = self._weights.head.matmul_f32(normed, self._team)
+    def _uncapped(self, normed: Tensor, out: Tensor | None = None) -> Tensor:
+        head = self._weights.head
+        if out is None and len(normed) < _MANY:
+            logits = head.matmul_f32(normed, self._team)
+        else:
+            logits = head.matmul_many(normed, self._team, out)
         return logits if self._structure.logit_scale == 1.0 else logits * self._structure.logit_scale
 
 

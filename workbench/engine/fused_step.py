@@ -12,14 +12,16 @@ from torch import Tensor
 
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
+from workbench.engine.fused_head import FusedHead
 from workbench.engine.insides.step_points import StepMemory, tapped_rows
 from workbench.engine.kernels.attention import QUERY_HEADS
 from workbench.engine.kernels.matrix import padded
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
+from workbench.engine.kernels.panels import PANEL
 from workbench.engine.kernels.row_intrinsics import BLOCK
 from workbench.engine.kernels.row_reductions import LogitsSummaries
 from workbench.engine.kernels.simd import GROUP, LANES, ROWS
-from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, FINAL_NORM, last_phase, step
+from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, SUMMARIZE, last_phase, step
 from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape, Weights
 from workbench.engine.kernels.team import Team
 from workbench.engine.packed_weights import PackedWeights, kernel_shape
@@ -95,15 +97,17 @@ class FusedStep:
             self._summaries[rows] = LogitsSummaries.empty(rows, self._shape.vocab)
         return self._summaries[rows]
 
-    def unembed(self, hidden: Tensor) -> Decoded:
-        """Compute the last norm, the head and the summaries of at most `ROWS_PER_STEP` hidden states."""
+    def unembed(self, hidden: Tensor, head: FusedHead) -> Decoded:
+        """Return logits and summaries of hidden states of the last layer, float32, shape (rows, hidden)."""
         rows, layers = len(hidden), self._shape.layers
-        scratch, summaries = self._scratch_of(rows, 1), LogitsSummaries.empty(rows, self._shape.vocab)
-        logits = self._empty_logits(rows)
-        torch.from_numpy(scratch.hidden)[:, :, : self._shape.hidden] = hidden
-        past, threads = self._no_sequences(range(rows)), self._team.threads
-        compute = self._phases([0] * rows, past, _NO_ANGLES, scratch, logits, summaries, threads)
-        compute(last_phase(layers, FINAL_NORM), last_phase(layers, END))
+        memory, summaries = self._empty_logits(padded(rows, PANEL)), LogitsSummaries.empty(rows, self._shape.vocab)
+        logits = memory[:rows]
+        found = head.logits(hidden, out=memory)
+        if found.data_ptr() != logits.data_ptr():  # scaled or capped
+            logits[:, : self._shape.vocab] = found
+        past, scratch = self._no_sequences(range(rows)), self._scratch_of(1, 1)
+        compute = self._phases([0], past, _NO_ANGLES, scratch, logits, summaries, self._team.threads)
+        compute(last_phase(layers, SUMMARIZE), last_phase(layers, END))
         return Decoded(logits[:, : self._shape.vocab], summaries.read())
 
     def embed_again(

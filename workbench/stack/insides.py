@@ -48,7 +48,7 @@ _NO_LIMIT = 2**63
 class InsidesRouter:
     """Implementation of the protocol's ``Insides``, over the router of the models.
 
-    What a response would have too much of is refused before it is computed.
+    A request whose response would be too large is refused before its numbers are computed.
     """
 
     def __init__(self, inference: Router) -> None:
@@ -129,6 +129,8 @@ class InsidesRouter:
         await asyncio.to_thread(self._inference.points, model)  # refuses a model that cannot be looked into
 
         def choose(insides: Insides, coming: int) -> Sequence[int]:
+            if position is None and len(insides.token_ids) == insides.prompt_length and not coming:
+                raise InvalidRequestError("position", position, "given: the answer is empty")
             wanted = [insides.prompt_length if position is None else position]
             _check_within("position", wanted, insides, coming)
             return wanted
@@ -198,10 +200,10 @@ def _check_positions(field: str, positions: Sequence[int] | None, least: int) ->
 
 
 def _check_within(field: str, positions: Sequence[int], insides: Insides, coming: int) -> None:
-    last = len(insides.token_ids) - 1
-    if positions and max(positions) > last + coming:
-        allowed = f"at most {last + coming}, the last token of the answer"
-        raise InvalidRequestError(field, max(positions), allowed)
+    """Raise `InvalidRequestError` for positions after the answer, of which some tokens may be coming."""
+    last = len(insides.token_ids) - 1 + coming
+    if positions and max(positions) > last:
+        raise InvalidRequestError(field, max(positions), f"at most {last}, the last token of the answer")
 
 
 def _check_numbers(points: ModelPoints, named: Sequence[Point], positions: Sequence[int]) -> None:
@@ -210,14 +212,14 @@ def _check_numbers(points: ModelPoints, named: Sequence[Point], positions: Seque
     count = len(positions) * sum(points.numbers(point, keys) for point in named)
     if count > MAX_NUMBERS:
         given = f"{len(named):,} points at {len(positions):,} positions, which have {count:,} numbers"
-        allowed = f"fewer points, or points at fewer positions: a response has at most {MAX_NUMBERS:,} numbers"
+        allowed = f"fewer, or read at fewer positions: a response has at most {MAX_NUMBERS:,} numbers"
         raise InvalidRequestError("points", given, allowed)
 
 
 def _check_words(in_token: int, positions: Sequence[int]) -> None:
     if (count := in_token * len(positions)) > MAX_LENS_WORDS:
         given = f"{len(positions):,} positions, which have {count:,} words in all layers"
-        allowed = f"fewer, or words a smaller number: a response has at most {MAX_LENS_WORDS:,} words"
+        allowed = f"fewer, or words smaller: a response has at most {MAX_LENS_WORDS:,} words"
         raise InvalidRequestError("positions", given, allowed)
 
 

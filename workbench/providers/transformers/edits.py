@@ -24,7 +24,8 @@ def point_edits(edits: Sequence[Edit], decoder: Decoder) -> tuple[PointEdit, ...
 def _point_edit(edit: Edit, points: ModelPoints, field: str) -> PointEdit:
     point = point_named(edit.point, f"{field}.point", points.layers)
     try:
-        value = np.array(edit.value, np.float32)
+        with np.errstate(over="ignore"):  # refused below
+            value = np.array(edit.value, np.float32)
     except ValueError:
         allowed = "one number, or nested lists of equal lengths"
         raise InvalidRequestError(f"{field}.value", "lists of different lengths", allowed) from None

@@ -28,7 +28,7 @@ from workbench.providers.streams import closed_after
 if TYPE_CHECKING:
     from workbench.insides import ModelPoints, Point, PointKind
     from workbench.protocol import Edit, InterleavedTextMedia, Message, SamplingParams
-    from workbench.records import Insides
+    from workbench.records import Insides, LensColumn
     from workbench.stack.router import Router
 
     Choose = Callable[[Insides, int], Sequence[int]]
@@ -41,6 +41,8 @@ MAX_LENS_WORDS = 2**16
 MAX_CELL_WORDS = 20
 """Most words in one cell of a lens."""
 
+_LENS_TOKENS = 8
+"""Tokens of a lens that are computed together; a client that is gone stops it after these."""
 _LENS_KINDS = ("logit", "jacobian")
 _NO_LIMIT = 2**63
 
@@ -110,9 +112,10 @@ class InsidesRouter:
             return wanted
 
         insides, wanted = await self._answered(request, choose)
-        # In order and one by one: each continues where the one before ended, and stops with a client that is gone.
-        ordered = sorted(set(wanted))
-        found = {one: await asyncio.to_thread(_lens_token, insides, one, kind, words) for one in ordered}
+        ordered, found = sorted(set(wanted)), dict[int, LensToken]()
+        for start in range(0, len(ordered), _LENS_TOKENS):  # in order: each part continues where the one before ended
+            part = ordered[start : start + _LENS_TOKENS]
+            found |= await asyncio.to_thread(_lens_tokens, insides, part, kind, words)
         return [found[position] for position in wanted]
 
     async def attribution(
@@ -260,8 +263,11 @@ def _captured(insides: Insides, named: Sequence[Point], positions: Sequence[int]
     )
 
 
-def _lens_token(insides: Insides, position: int, kind: str, words: int) -> LensToken:
-    (column,) = insides.lens([position], kind=kind, words=words)
+def _lens_tokens(insides: Insides, positions: Sequence[int], kind: str, words: int) -> dict[int, LensToken]:
+    return {column.index: _lens_token(column) for column in insides.lens(positions, kind=kind, words=words)}
+
+
+def _lens_token(column: LensColumn) -> LensToken:
     layers = [
         LensLayer(
             words=[
@@ -272,4 +278,4 @@ def _lens_token(insides: Insides, position: int, kind: str, words: int) -> LensT
         )
         for cell in column.cells
     ]
-    return LensToken(position=position, token_id=column.token_id, text=column.text, layers=layers)
+    return LensToken(position=column.index, token_id=column.token_id, text=column.text, layers=layers)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.fakes.http_server import TOKEN, Served, serving
+from tests.fakes.http_server import HEADERS, PATIENCE_S, TOKEN, Served, eventually, serving, tasks_of
 from tests.fakes.serving import FakeModels
 from tests.tiny_models import save_model, save_sentence_model
 from tests.unit.server.conftest import ECHO
 from workbench.protocol import CaptureResponse, Insides, LensToken, LogitAttribution, PointInfo, routes_of
+from workbench.providers.transformers.insides import EngineInsides
 from workbench.server import Limits
 from workbench.stack.insides import MAX_LENS_WORDS, MAX_NUMBERS
 from workbench.stack.stack import Stack
@@ -337,6 +340,37 @@ def test_a_prompt_that_is_too_long_for_its_points_is_refused_at_its_first_token(
     assert error["param"] == "points"
     assert "4 points at 4" in error["message"], "of the 500 positions that it would have in the end"
     assert post(client, ROUTES[0], **body | {"points": points[:1], "content": "x" * 100})
+
+
+def test_a_client_that_is_gone_stops_its_lens(
+    client: httpx.Client, opened: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post(client, ROUTES[1], **TEXT)
+    read, reached, may_go_on = EngineInsides.lens, threading.Event(), threading.Event()
+    calls: list[list[int]] = []
+
+    def held(insides: EngineInsides, indices: Any, **options: Any) -> Any:
+        calls.append(list(indices))
+        reached.set()
+        assert may_go_on.wait(PATIENCE_S)
+        return read(insides, indices, **options)
+
+    async def leave() -> None:
+        async with httpx.AsyncClient(base_url=opened.url, headers=HEADERS, timeout=PATIENCE_S) as leaving:
+            body = TEXT | {"content": "x " * 60, "positions": list(range(1, 50))}
+            request = asyncio.create_task(leaving.post(ROUTES[1], json=body))
+            assert await asyncio.to_thread(reached.wait, PATIENCE_S)
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+
+    monkeypatch.setattr(EngineInsides, "lens", held)
+    before = tasks_of(opened)
+    asyncio.run(leave())
+    assert eventually(lambda: tasks_of(opened) <= before)
+    may_go_on.set()
+    assert calls == [list(range(1, 9))]
+    assert len(post(client, ROUTES[1], **TEXT, positions=list(range(1, 5)) * 5)) == 20
+    assert calls[1:] == [[1, 2, 3, 4]]
 
 
 # ------------------------------------------------------------------------------------------------------ the switch

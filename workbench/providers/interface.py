@@ -15,7 +15,7 @@ from pydantic import Field
 
 from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import ConfigModel, ModelDef, ToolPromptFormat
-from workbench.providers.capabilities import Capabilities, raise_unsupported
+from workbench.providers.capabilities import Capabilities, display_name, raise_unsupported
 from workbench.providers.configured import ConfiguredProvider
 from workbench.providers.emissions import emissions
 from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
@@ -164,7 +164,10 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
 
     def points(self, identifier: str) -> ModelPoints:
         """Return the points at which a model's numbers can be read and changed; load it if necessary. Blocks."""
-        self._refuse("edits", identifier)
+        self.get_model(identifier)
+        raise UnsupportedFieldError(
+            "model", identifier, f"one that is computed in this process: {display_name(self)} does not look into models"
+        )
 
     def load(self, identifier: str) -> None:
         """Load a model before its first request; blocks."""

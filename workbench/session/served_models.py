@@ -17,7 +17,6 @@ from workbench.protocol import (
     ModelDefWithProvider,
     ToolPromptFormat,
 )
-from workbench.providers.capabilities import refuse_method
 from workbench.session.resources import Resources
 from workbench.stack.models import model_from
 
@@ -125,9 +124,7 @@ class ServedModels(Resources):
 
     def model_points(self, model: str | None = None) -> ModelPoints:
         """Return the points of a model as a record, which `points` shows as a table; load the model if necessary."""
-        found = self.models.find(self._model(model))
-        refuse_method(found.provider, "edits", found.name)
-        return found.provider.points(found.definition.identifier)
+        return self.inference.points(self._model(model))
 
     def record(self, path: str | Path, *, overwrite: bool = False) -> Recorder:
         """Record every call of this workbench from now on in a trace file, which ``inline::trace`` replays.

@@ -323,5 +323,5 @@ def test_a_model_elsewhere_has_no_insides(fake_models: FakeModels) -> None:
             run.capture("resid_post.0")
         with pytest.raises(WorkbenchError, match="edits"):
             bench.completion("x", edits=[Edit(point="resid_post.0", operation="add", value=1.0)]).result()
-        with pytest.raises(UnsupportedFieldError, match="offers edits"):
+        with pytest.raises(UnsupportedFieldError, match="does not look into models"):
             bench.points()

@@ -97,22 +97,20 @@ class DifferentiableModel(Forward):
 
     @torch.enable_grad()
     def residual_streams(self, token_ids: Sequence[int]) -> list[Tensor]:
-        """Return the residual stream after each layer, shape (tokens, hidden) each, with their graph."""
+        """Return the residual stream after each layer, shape (1, tokens, hidden) each, with their graph."""
         structure, count = self.structure, len(token_ids)
         structure.check_indices(token_ids, count)
         positions = torch.arange(count).unsqueeze(0)
         version = int(bool(structure.rotary_border) and count > structure.rotary_border)
         self._rotary_angles.reserve(count)
         angles = self._rotary_angles.rows(positions, torch.full((1, 1), version))
-        # Each layer has keys and values of its own: in one buffer, later layers would overwrite what gradients need.
         shape = (2, 1, structure.kv_heads, count, structure.head_dim)
-        span = Span(torch.empty(0, *shape[:3], count, 0), positions)
+        span = Span([torch.zeros(shape) for _ in structure.layers], positions)
         allowed, streams = masks(structure, span), []
-        hidden = self._embed(torch.tensor([token_ids]), positions).requires_grad_()
+        hidden = self._embed(torch.tensor([token_ids]), positions, None).requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # the others have no gradients of several rows at once
-            for block, layer in zip(self._weights.blocks, structure.layers, strict=True):
-                mask = allowed[layer.window, layer.chunk]
-                hidden = self._run_block(block, layer, hidden, angles, span, torch.zeros(shape), mask)
+            for index, layer in enumerate(structure.layers):
+                hidden = self._run_block(index, hidden, angles, span, allowed[layer.window, layer.chunk], None)
                 streams.append(hidden)
         return streams
 

@@ -18,6 +18,10 @@ _SHA256: Mapping[str, str] = {}
 """Lower-case hex digest of each file, by the name of its model."""
 
 
+LENS_MODELS = tuple(_SHA256)
+"""Names of the models that have a lens."""
+
+
 def lens_path(name: str) -> Path | None:
     """Return the file with the Jacobian lens of a catalog model, its checksum verified; None if there is none.
 

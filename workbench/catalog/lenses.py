@@ -14,7 +14,9 @@ from workbench.errors import ChecksumError
 LENSES = Path(__file__).with_name("lenses")
 """Folder of the files, each named after its model."""
 
-_SHA256: Mapping[str, str] = {}
+_SHA256: Mapping[str, str] = {
+    "smollm2-135m-instruct": "22b2394c81f36a7c1feeab9daf91490a7d09fdfd45a8cf0c134a9108c9913126"
+}
 """Lower-case hex digest of each file, by the name of its model."""
 
 

@@ -74,7 +74,8 @@ class FusedStep:
             np.array(positions),
             is_one_sequence=rows > 1 and caches[0] is caches[-1],
         )
-        tapped = tapped_rows(caches, positions)
+        is_tapped = any(cache.taps is not None for cache in caches)
+        tapped = tapped_rows(caches, positions) if is_tapped else []
         logits = self._empty_logits(rows if any(one.reads_logits for one in tapped) else logits_rows)
         scratch, size = self._scratch_of(rows, longest), self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
         threads, angles = size.threads, self._rotary.rows(positions, [cache.rotary_version for cache in caches])

@@ -124,11 +124,8 @@ def _cell(record: TokenRecord, layer: int, kind: str, words: int) -> LensCell:
     shown = []
     for place in range(1, words + 1):
         is_own = place == seen
-        share = (
-            probability + (1 - probability) * 0.5 * (seen - place) / seen
-            if place < seen
-            else probability / (1 + place - seen)
-        )
+        above = probability + (1 - probability) * 0.4 * (1 - left / 2) * 0.5**place
+        share = above if place < seen else probability / (1 + place - seen)
         word = turned[place % len(turned)]
         shown.append(
             LensWord(record.token_id, record.text, probability) if is_own else LensWord(word.token_id, word.text, share)

@@ -22,7 +22,6 @@ from typing import Any, Literal, TypeAlias
 import traitlets
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
-from workbench.protocol.sampling import is_count
 from workbench.records import LensColumn
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.background import Background
@@ -265,16 +264,16 @@ class LayersView(WorkbenchWidget):
             (self._look if kind == "look" else self._send_words)(message)
 
     def _look(self, message: dict[str, Any]) -> None:
-        start, stop = message.get("from"), message.get("to")
-        if not is_count(start) or not (stop is None or is_count(stop)):
+        start, stop, wanted = message.get("from"), message.get("to"), message.get("wanted")
+        if not isinstance(start, int) or not isinstance(stop, int | None) or not isinstance(wanted, list):
             return
-        self._span = _Span(int(start), None if stop is None else int(stop))
-        self._send_columns([position for position in message.get("wanted", [])[:_MOST_LOOKED_AT] if is_count(position)])
+        self._span = _Span(max(0, start), stop)
+        self._send_columns([position for position in wanted[:_MOST_LOOKED_AT] if isinstance(position, int)])
         self._work.wake()
 
     def _send_words(self, message: dict[str, Any]) -> None:
         position = message.get("position")
-        column = self._columns[self.kind].get(position) if is_count(position) else None
+        column = self._columns[self.kind].get(position) if isinstance(position, int) else None
         if column is not None and self._run is not None:
             facts = {"run": self._run.id, "lens": self.kind, "position": position}
             self.send({"kind": "words", **facts, "words": wire_words(column)})

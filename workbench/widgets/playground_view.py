@@ -40,8 +40,8 @@ DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 class Playground(ModelAndSampling):
     """A prompt, its runs and all views of them in one widget.
 
-    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``layers``,
-    ``tree`` and ``prompt_view``.
+    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``,
+    ``layers``, ``tree`` and ``prompt_view``.
 
     Args:
         session: a ``Workbench``.

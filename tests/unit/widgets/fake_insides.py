@@ -138,4 +138,5 @@ def _attention(layer: int, head: int, position: int, keys: int) -> NDArray[np.fl
     weights = np.zeros(keys, dtype=np.float32)
     weights[: position + 1] = 1.0
     weights[0 if head == 0 else max(0, position - 1) if head == 1 else position // 2] += 3.0 * (layer + 1)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights

@@ -211,19 +211,19 @@ class LayersView(WorkbenchWidget):
         count, known = len(run.tokens), self._columns[self.kind]
         looked_at = self._looked_at(run, count)
         missing = [position for position in looked_at if position not in known]
-        is_live = not run.done and run.state == "running"
-        most = _LIVE_BATCH if is_live else _BATCH
-        start = missing[0] if missing else count
-        stop = next((at for at in range(start, start + most) if at not in missing), start + most)
+        positions = _first_stretch(missing, _LIVE_BATCH if _is_live(run) else _BATCH)
         if self.state != "failed":
-            has_backlog = stop < count and bool(missing)
-            if is_live and looked_at and looked_at.stop == count and not has_backlog:
-                self._report("computing", _LIVE.format(NAMES[self.kind]))
-            elif missing:
-                self._report("computing", _computing(self.kind, start, stop, count))
-            else:
-                self._report("idle", "" if count > int(run.reads) else NO_TOKENS)
-        return _Batch(run, self.kind, range(start, stop)) if missing else None
+            self._report_progress(run, looked_at, positions, count)
+        return _Batch(run, self.kind, positions) if positions else None
+
+    def _report_progress(self, run: RunLike, looked_at: range, positions: range, count: int) -> None:
+        is_up_to_date = not positions or positions.stop == count
+        if _is_live(run) and looked_at and looked_at.stop == count and is_up_to_date:
+            self._report("computing", _LIVE.format(NAMES[self.kind]))
+        elif positions:
+            self._report("computing", _computing(self.kind, positions, count))
+        else:
+            self._report("idle", "" if count > int(run.reads) else NO_TOKENS)
 
     def _looked_at(self, run: RunLike, count: int) -> range:
         span = self._span or _Span(max(0, count - MOST_COLUMNS), None)
@@ -291,6 +291,20 @@ def layers(session: Any, run: RunLike, *, kind: LensKind = "logit") -> LayersVie
     return opened
 
 
-def _computing(kind: LensKind, start: int, stop: int, count: int) -> str:
-    tokens = f"token {stop}" if stop - start == 1 else f"tokens {start + 1} to {stop}"
+def _is_live(run: RunLike) -> bool:
+    return not run.done and run.state == "running"
+
+
+def _first_stretch(positions: Sequence[int], most: int) -> range:
+    """Return the first of some positions, with those directly after it."""
+    if not positions:
+        return range(0)
+    start = positions[0]
+    length = next((i for i, position in enumerate(positions[:most]) if position != start + i), len(positions[:most]))
+    return range(start, start + length)
+
+
+def _computing(kind: LensKind, positions: range, count: int) -> str:
+    start, stop = positions.start + 1, positions.stop
+    tokens = f"token {stop}" if start == stop else f"tokens {start} to {stop}"
     return f"Computing the {NAMES[kind]} of {tokens} of {count:,} …"

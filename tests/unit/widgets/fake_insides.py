@@ -28,14 +28,9 @@ _FARTHEST = 4000
 class FakeInsides:
     """What `records.Insides` has, for one fake run."""
 
-    points = ModelPoints(
-        layers=LAYERS,
-        sizes={"resid_pre": (_HIDDEN,), "resid_post": (_HIDDEN,), "attn_probs": (HEADS,)},
-        derived=frozenset({"attn_probs"}),
-    )
-
     def __init__(self, run: FakeRun) -> None:
         self._run = run
+        self.layers = LAYERS
         self.asked: list[tuple[str, list[int]]] = []
         """Kind and indices of each question for a lens."""
         self.jacobian: str | None = "logit: no Jacobian lens of tiny has been fitted"
@@ -48,6 +43,11 @@ class FakeInsides:
         """Number of questions that are being answered."""
         self.most_computing = 0
         self._lock = threading.Lock()
+
+    @property
+    def points(self) -> ModelPoints:
+        sizes: dict[str, tuple[int, ...]] = {"resid_pre": (_HIDDEN,), "resid_post": (_HIDDEN,), "attn_probs": (HEADS,)}
+        return ModelPoints(self.layers, sizes, derived=frozenset({"attn_probs"}))
 
     @property
     def token_ids(self) -> Sequence[int]:
@@ -76,11 +76,12 @@ class FakeInsides:
             )
         self._answer()
         first = 0 if self._run.reads else self.prompt_length
-        return [fake_column(index, self._run.tokens[index - first], kind, words) for index in indices]
+        tokens = self._run.tokens
+        return [fake_column(index, tokens[index - first], kind, words, self.layers) for index in indices]
 
     def logit_parts(self, index: int, token_id: int | None = None) -> LogitParts:
         chosen = self.token_ids[index] if token_id is None else token_id
-        parts = {"embeddings": 1.0, **{f"attn_out.{layer}": (index + layer) % 5 - 2.0 for layer in range(LAYERS)}}
+        parts = {"embeddings": 1.0, **{f"attn_out.{layer}": (index + layer) % 5 - 2.0 for layer in range(self.layers)}}
         return LogitParts(index, chosen, self.text(chosen), sum(parts.values()), parts)
 
     @property
@@ -107,14 +108,14 @@ class FakeInsides:
         return np.stack([[_attention(point.layer, head, at, keys) for head in range(HEADS)] for at in positions])
 
 
-def fake_column(index: int, record: TokenRecord, kind: str, words: int) -> LensColumn:
+def fake_column(index: int, record: TokenRecord, kind: str, words: int, layers: int = LAYERS) -> LensColumn:
     """A token whose rank falls and whose probability rises from layer to layer to those of its record."""
-    cells = tuple(_cell(record, layer, kind, words) for layer in range(LAYERS))
+    cells = tuple(_cell(record, 1 - (layer + 1) / layers, layer, kind, words) for layer in range(layers))
     return LensColumn(index, record.token_id, record.text, cells)
 
 
-def _cell(record: TokenRecord, layer: int, kind: str, words: int) -> LensCell:
-    left = 1 - (layer + 1) / LAYERS
+def _cell(record: TokenRecord, left: float, layer: int, kind: str, words: int) -> LensCell:
+    """Return a cell after which a share of the layers is left."""
     left = left / 2 if kind == "jacobian" else left
     seen = max(record.rank, 1) + round(_FARTHEST * left**3) + (record.position % 3 if left else 0)
     known = math.exp(record.logprob) if math.isfinite(record.logprob) else 0.5
@@ -124,7 +125,7 @@ def _cell(record: TokenRecord, layer: int, kind: str, words: int) -> LensCell:
     shown = []
     for place in range(1, words + 1):
         is_own = place == seen
-        above = probability + (1 - probability) * 0.4 * (1 - left / 2) * 0.5**place
+        above = probability + (1 - probability) * 0.5 * (1 - left) * 0.5**place
         share = above if place < seen else probability / (1 + place - seen)
         word = turned[place % len(turned)]
         shown.append(

@@ -43,6 +43,7 @@ import { isSaved } from "./saved_view.js";
 
 const PATIENCE_MS = 60;
 const LIVE_PATIENCE_MS = 250;
+const RETRY_MS = 2000;
 const MOST_SAVED = 60;
 
 /** The stores of a model that have columns on the screen: one for each view. @type {WeakMap<object, Set<LayersStore>>} */
@@ -58,6 +59,7 @@ export class LayersStore {
   /** @type {Span | null} */ #span = null;
   #asked = "";
   #timer = 0;
+  #retryTimer = 0;
   #wordsTimer = 0;
 
   /** @param {Model} model @param {Feed} feed @param {AbortSignal} signal */
@@ -70,13 +72,13 @@ export class LayersStore {
       this.#askSoon();
     });
     model.on("change:layer", () => this.#emit({ kind: "chosen" }));
-    // A message may have been lost.
-    model.on("change:state", () => model.get("state") === "idle" && this.#lacking().length && this.#askAgain());
+    model.on("change:state", () => this.#retry());
     feed.listen(({ kind }) => this.#follow(kind), signal);
     signal.addEventListener("abort", () => {
       this.hide();
-      clearTimeout(this.#timer);
-      clearTimeout(this.#wordsTimer);
+      window.clearTimeout(this.#timer);
+      window.clearTimeout(this.#retryTimer);
+      window.clearTimeout(this.#wordsTimer);
       this.#listeners.clear();
     });
     this.#restore();
@@ -89,6 +91,11 @@ export class LayersStore {
 
   get tokens() {
     return this.#feed.tokens;
+  }
+
+  /** Whether the text still grows. */
+  get active() {
+    return this.#feed.active;
   }
 
   /** Position of the first column: the first token of a reading has none before it. */
@@ -121,8 +128,7 @@ export class LayersStore {
   /** Return the most probable tokens after each layer; null until they have come. @param {number} position */
   words(position) {
     const known = this.#words[this.kind].get(position) ?? null;
-    if (!known && !isSaved(this.#model))
-      this.#wordsTimer ||= Number(setTimeout(() => this.#askForWords(), PATIENCE_MS));
+    if (!known && !isSaved(this.#model)) this.#wordsTimer ||= window.setTimeout(() => this.#askForWords(), PATIENCE_MS);
     return known;
   }
 
@@ -173,7 +179,7 @@ export class LayersStore {
   }
 
   #askSoon() {
-    this.#timer ||= Number(setTimeout(() => this.#ask(), this.#feed.active ? LIVE_PATIENCE_MS : PATIENCE_MS));
+    this.#timer ||= window.setTimeout(() => this.#ask(), this.#feed.active ? LIVE_PATIENCE_MS : PATIENCE_MS);
   }
 
   #askAgain() {
@@ -189,6 +195,13 @@ export class LayersStore {
     if (what === this.#asked) return;
     this.#asked = what;
     this.#model.send({ kind: "look", run: this.#run, from, to: isEnd ? null : to, wanted: this.#lacking() });
+    window.clearTimeout(this.#retryTimer);
+    this.#retryTimer = window.setTimeout(() => this.#retry(), RETRY_MS);
+  }
+
+  /** Ask again for what is missing although nothing is computed: a message was lost. */
+  #retry() {
+    if (this.#model.get("state") === "idle" && this.#lacking().length) this.#askAgain();
   }
 
   /** Positions on the screen whose columns have not come. */
@@ -201,9 +214,9 @@ export class LayersStore {
   /** @param {string} kind  of the change of the feed */
   #follow(kind) {
     if (this.#feed.run !== this.#run) this.#restore();
-    else if (kind === "append") this.#emit({ kind: "tokens" });
+    else if (kind === "append" || kind === "state") this.#emit({ kind: "tokens" });
     else if (kind === "selected") this.#emit({ kind: "chosen" });
-    else if (kind === "reset" || kind === "state") this.#emit({ kind: "tokens" });
+    else if (kind === "reset") this.#emit({ kind: "reset" });
   }
 
   /** Take over the run of the feed, with what was stored of it. */

@@ -45,9 +45,9 @@ async function render({ model, el, host, signal }) {
     const isEmpty = store.layers === 0;
     columns.hidden = isEmpty;
     el.setAttribute("data-wb-columns", String(store.tokens.length));
+    view.reset();
     if (isEmpty) wasEmpty = true;
     else {
-      view.reset();
       if (wasEmpty) scroller.scrollTop = scroller.scrollHeight; // the last layers say most
       wasEmpty = false;
       if (isFollowed && feed.active) scroller.scrollLeft = scroller.scrollWidth;

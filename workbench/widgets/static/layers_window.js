@@ -8,7 +8,7 @@ import { rankInWords } from "./layers_words.js";
 /**
  * @import { Cell, LayersStore, Span } from "./layers_store.js"
  *
- * @typedef {{cells: HTMLElement[], values: Cell[] | null, label: string}} Column  elements from the first layer on, and what they show
+ * @typedef {{cells: HTMLElement[], values: Cell[] | null}} Column  elements from the first layer on, and what they show
  */
 
 export const CELL_WIDTH = 76;
@@ -25,6 +25,9 @@ export function layersWindow(store, scroller, grid, signal) {
   /** @type {Map<number, Column>} */ let drawn = new Map();
   /** @type {HTMLElement[]} */ let marked = [];
   let frame = 0;
+  const before = h("div", { class: "wb-layers-gap", "aria-hidden": "true" });
+  const after = h("div", { class: "wb-layers-gap", "aria-hidden": "true" });
+  scroller.append(before, after);
 
   const lay = () => {
     drawn = new Map();
@@ -35,35 +38,51 @@ export function layersWindow(store, scroller, grid, signal) {
   const span = () => {
     const count = store.tokens.length;
     const width = Math.max(CELL_WIDTH, scroller.clientWidth - NAME_WIDTH);
-    const from = store.first + Math.floor(scroller.scrollLeft / CELL_WIDTH);
-    const to = store.first + Math.ceil((scroller.scrollLeft + width) / CELL_WIDTH);
-    return { from: Math.max(store.first, from - OVERSCAN), to: Math.min(count, to + OVERSCAN) };
+    // Before the first column the grid is hidden; it will be at the end of a text that grows.
+    const isAtEnd = scroller.clientWidth === 0 && store.active;
+    const shown = isAtEnd ? Math.max(0, count - store.first - 1) : scroller.scrollLeft / CELL_WIDTH;
+    const from = store.first + Math.floor(shown) - OVERSCAN;
+    const to = store.first + Math.ceil(shown + width / CELL_WIDTH) + OVERSCAN;
+    return { from: Math.max(store.first, from), to: Math.min(count, to) };
   };
   const draw = () => {
     frame = 0;
     if (rows.length !== store.layers + 2) lay();
     const count = store.tokens.length;
-    grid.style.width = `${NAME_WIDTH + Math.max(0, count - store.first) * CELL_WIDTH}px`;
+    grid.style.width = `${leftOf(Math.max(count, store.first))}px`;
     grid.setAttribute("aria-colcount", String(Math.max(0, count - store.first) + 1));
     const { from, to } = span();
+    drop(from, to);
+    const known = [...drawn.keys()];
+    const least = known.length ? Math.min(...known) : to;
+    for (let position = least - 1; position >= from; position -= 1) place(position, true);
+    for (let position = least; position < to; position += 1) {
+      const column = drawn.get(position);
+      if (!column) place(position, false);
+      else if (column.values !== store.column(position)) fill(column, position);
+    }
+    stand(before, store.first, from);
+    stand(after, to, count);
+    mark();
+  };
+  /** Remove the columns outside a stretch. @param {number} from @param {number} to */
+  const drop = (from, to) => {
     for (const [position, column] of drawn) {
       if (position >= from && position < to) continue;
       for (const cell of column.cells) cell.remove();
       drawn.delete(position);
     }
-    const known = [...drawn.keys()];
-    const least = known.length ? Math.min(...known) : Infinity;
-    for (let position = Math.min(to, least) - 1; position >= from; position -= 1) place(position, true);
-    for (let position = from; position < to; position += 1) {
-      const column = drawn.get(position);
-      if (!column) place(position, false);
-      else if (column.values !== store.column(position)) fill(column, position);
-    }
-    mark();
+  };
+  const leftOf = (/** @type {number} */ position) => NAME_WIDTH + (position - store.first) * CELL_WIDTH;
+  /** Put a gap where columns are not drawn. @param {HTMLElement} gap @param {number} from @param {number} to */
+  const stand = (gap, from, to) => {
+    gap.hidden = from >= to;
+    gap.style.left = `${leftOf(from)}px`;
+    gap.style.width = `${Math.max(0, to - from) * CELL_WIDTH}px`;
   };
   const place = (/** @type {number} */ position, /** @type {boolean} */ isBefore) => {
     const token = store.tokens[position];
-    const left = `${NAME_WIDTH + (position - store.first) * CELL_WIDTH}px`;
+    const left = `${leftOf(position)}px`;
     const cells = rows.map((row, i) => {
       const isHead = i === 0;
       const cell = h("div", {
@@ -82,7 +101,7 @@ export function layersWindow(store, scroller, grid, signal) {
     cells[0].textContent = String(position + 1);
     cells[cells.length - 1].textContent = visible(token.label);
     cells[cells.length - 1].title = visible(token.label);
-    /** @type {Column} */ const column = { cells, values: null, label: token.label };
+    /** @type {Column} */ const column = { cells, values: null };
     drawn.set(position, column);
     fill(column, position);
   };
@@ -115,8 +134,16 @@ export function layersWindow(store, scroller, grid, signal) {
   scroller.addEventListener("scroll", drawSoon);
   const sizes = new ResizeObserver(drawSoon);
   sizes.observe(scroller);
+  // A page may move the columns without a scroll event, as when a theme is loaded: a visible gap means that some are
+  // missing.
+  const gaps = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawSoon(), {
+    root: scroller,
+  });
+  gaps.observe(before);
+  gaps.observe(after);
   signal.addEventListener("abort", () => {
     sizes.disconnect();
+    gaps.disconnect();
     window.cancelAnimationFrame(frame);
   });
   return {
@@ -139,7 +166,7 @@ export function layersWindow(store, scroller, grid, signal) {
     /** Scroll to the chosen cell. */
     showCurrent() {
       if (store.current === null) return;
-      const left = (store.current - store.first) * CELL_WIDTH;
+      const left = leftOf(store.current) - NAME_WIDTH;
       scrollInto(scroller, "scrollLeft", left, CELL_WIDTH, scroller.clientWidth - NAME_WIDTH);
       const row = rows[store.layer + 1];
       const [head, foot] = [rows[0], rows[rows.length - 1]];

@@ -34,45 +34,41 @@ async function render({ model, el, host, signal }) {
   el.append(head(model, signal), columns);
 
   const view = layersWindow(store, scroller, grid, signal);
-  const visibility = lookWhileVisible(el, store, view, signal);
-  let isFollowed = true;
-  let wasEmpty = true;
-  scroller.addEventListener("scroll", () => {
-    isFollowed = scroller.scrollWidth - scroller.scrollLeft - scroller.clientWidth < 4;
-    visibility.look();
-  });
+  const follower = followEnd(scroller, () => feed.active);
+  const visibility = lookWhileVisible(el, store, view, signal, () => follower.scroll());
+  scroller.addEventListener("scroll", () => visibility.look());
+  const count = () => el.setAttribute("data-wb-columns", String(store.tokens.length));
   const showAll = () => {
-    const isEmpty = store.layers === 0;
-    columns.hidden = isEmpty;
-    el.setAttribute("data-wb-columns", String(store.tokens.length));
+    const wasEmpty = columns.hidden;
+    columns.hidden = store.layers === 0;
+    count();
     view.reset();
-    if (isEmpty) wasEmpty = true;
-    else {
-      if (wasEmpty) scroller.scrollTop = scroller.scrollHeight; // the last layers say most
-      wasEmpty = false;
-      if (isFollowed && feed.active) scroller.scrollLeft = scroller.scrollWidth;
-      view.showCurrent();
-    }
+    if (wasEmpty) scroller.scrollTop = scroller.scrollHeight; // the last layers say most
+    follower.scroll();
+    view.showCurrent();
+    visibility.look();
+  };
+  const showTokens = () => {
+    count();
+    follower.look();
+    view.draw();
+    follower.scroll();
     visibility.look();
   };
   let run = feed.run;
   store.listen((change) => {
     if (change.kind === "reset") {
-      if (feed.run !== run) isFollowed = true;
+      if (feed.run !== run) follower.start();
       run = feed.run;
       showAll();
-    } else if (change.kind === "tokens") {
-      const follow = isFollowed && feed.active;
-      el.setAttribute("data-wb-columns", String(store.tokens.length));
-      view.drawSoon();
-      if (follow) window.requestAnimationFrame(() => (scroller.scrollLeft = scroller.scrollWidth));
-      visibility.look();
-    } else if (change.kind === "columns") view.drawSoon();
+    } else if (change.kind === "tokens") showTokens();
+    else if (change.kind === "columns") view.drawSoon();
     else if (change.kind === "chosen") {
       view.showCurrent();
       view.draw();
     }
   }, signal);
+  columns.hidden = true;
   chooseCells(grid, store, view);
   showAll();
   signal.addEventListener("abort", () => el.replaceChildren());
@@ -135,17 +131,40 @@ function legend() {
 }
 
 /**
+ * Stay at the end of a text that grows, until someone scrolls back.
+ * @param {HTMLElement} scroller @param {() => boolean} grows
+ */
+function followEnd(scroller, grows) {
+  let isFollowed = true;
+  const look = () => {
+    if (scroller.clientWidth) isFollowed = scroller.scrollWidth - scroller.scrollLeft - scroller.clientWidth < 4;
+  };
+  scroller.addEventListener("scroll", look);
+  return {
+    /** Read where it is; before the text grows. */
+    look,
+    scroll() {
+      if (isFollowed && grows()) scroller.scrollLeft = scroller.scrollWidth;
+    },
+    start() {
+      isFollowed = true;
+    },
+  };
+}
+
+/**
  * Request columns only while the view is on the screen.
  * @param {HTMLElement} el @param {LayersStore} store @param {ReturnType<typeof layersWindow>} view
- * @param {AbortSignal} signal
+ * @param {AbortSignal} signal @param {() => void} appear
  */
-function lookWhileVisible(el, store, view, signal) {
+function lookWhileVisible(el, store, view, signal, appear) {
   let isVisible = false;
   const look = () => isVisible && store.look(view.span);
   const watch = new IntersectionObserver((entries) => {
     isVisible = entries[entries.length - 1].isIntersecting;
-    if (isVisible) look();
-    else store.hide();
+    if (!isVisible) return store.hide();
+    appear();
+    look();
   });
   watch.observe(el);
   signal.addEventListener("abort", () => watch.disconnect());

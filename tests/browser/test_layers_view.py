@@ -102,11 +102,11 @@ def test_a_cell_is_chosen_by_click_and_told_with_its_words_and_its_course(module
     view = shown(modules, LayersView(run))
     page = modules.browser
     expect(page.locator(".wb-layers-detail h3")).to_have_text("No cell chosen")
-    cell(modules, 2, 5).click()
+    cell(modules, 2, 3).click()
     modules.wait("document.querySelectorAll('.wb-layers-words tbody tr').length > 4")
-    assert (view.feed.selected, view.layer) == ((2,), 5)
-    expect(page.locator(".wb-layers-detail h3")).to_have_text("Token 3, after layer 5")
-    values = view.columns[2].cells[5]
+    assert (view.feed.selected, view.layer) == ((2,), 3)
+    expect(page.locator(".wb-layers-detail h3")).to_have_text("Token 3, after layer 3")
+    values = view.columns[2].cells[3]
     words = page.locator(".wb-layers-words tbody tr")
     for place, word in enumerate(values.words):
         expect(words.nth(place)).to_have_text(f"{place + 1}{visible(word.text)}{percent(word.probability)}")
@@ -114,7 +114,10 @@ def test_a_cell_is_chosen_by_click_and_told_with_its_words_and_its_course(module
     expect(own).to_have_text(f"{values.rank:,}{visible(' is')}said{percent(values.probability)}")
     expect(page.locator(".wb-layers-cell-said")).to_contain_text(f"“␣is”, which was said, has rank {values.rank:,}")
     rank, probability = page.locator(".wb-layers-line").all()
-    for line, start in ((rank, "Rank of “␣is” after layers 0 to 7: "), (probability, "Probability of “␣is” after ")):
+    for line, start in (
+        (rank, f"Rank of “␣is” after layers 0 to {LAYERS - 1}: "),
+        (probability, "Probability of “␣is” after "),
+    ):
         assert str(line.get_attribute("aria-label")).startswith(start)
     box = rank.bounding_box()
     assert box is not None

@@ -24,7 +24,7 @@ import traitlets
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.records import LensColumn
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.background import Background
+from workbench.widgets.background import Newest
 from workbench.widgets.base import LOCK, Part, WorkbenchWidget
 from workbench.widgets.coalescing import has_ended, start_ticker
 from workbench.widgets.composing import close_on_error, replace_open_widget
@@ -120,7 +120,7 @@ class LayersView(WorkbenchWidget):
         self._columns: dict[LensKind, dict[int, LensColumn]] = {name: {} for name in KINDS}
         self._span: _Span | None = None
         self._ticker: threading.Thread | None = None
-        self._work = Background(self._compute, "workbench-layers")
+        self._work = Newest("workbench-layers")
         super().__init__(feed=RunFeed(run) if feed is None else feed, kind=kind, active=active)
         self.on_msg(self._answer)
         self.feed.observe(self._follow, "snapshot")
@@ -168,17 +168,17 @@ class LayersView(WorkbenchWidget):
                 self._report("idle", NO_RUN if run is None else NO_TOKENS)
             if run is not None and not run.done:
                 self._ticker = start_ticker(run, self._resume, self._resume)
-            self._work.wake()
+            self._work.start(self._compute)
 
     def _choose_lens(self, _change: Any = None) -> None:
         with LOCK:
             self._report("idle", self.message)
-            self._work.wake()
+            self._work.start(self._compute)
 
     def _resume(self, _change: Any = None) -> None:
         with LOCK:
             if self.active and not self.closed:
-                self._work.wake()
+                self._work.start(self._compute)
 
     def _compute(self) -> None:
         """Compute the next columns; called on the background thread."""
@@ -200,7 +200,7 @@ class LayersView(WorkbenchWidget):
                     self._send_columns(batch.positions)
                     if self.state == "failed":
                         self._report("idle", "")
-                self._work.wake()
+                self._work.start(self._compute)
 
     def _next_batch(self) -> _Batch | None:
         """Return the next columns to compute and report them; None if nothing is left to do."""
@@ -269,7 +269,7 @@ class LayersView(WorkbenchWidget):
             return
         self._span = _Span(max(0, start), stop)
         self._send_columns([position for position in wanted[:_MOST_LOOKED_AT] if isinstance(position, int)])
-        self._work.wake()
+        self._work.start(self._compute)
 
     def _send_words(self, message: dict[str, Any]) -> None:
         position = message.get("position")

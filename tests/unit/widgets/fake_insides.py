@@ -1,72 +1,81 @@
-"""The insides of a fake run: numbers reckoned from the records of its tokens, and what was asked for."""
+"""The insides of a fake run: numbers reckoned from layer, head and position, which no model computes."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.errors import UnsupportedFieldError
+from workbench.errors import ClosedError, InvalidRequestError, UnsupportedFieldError
 from workbench.insides import ModelPoints, Point
 from workbench.records import LensCell, LensColumn, LensWord, LogitParts, TokenRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tests.unit.widgets.fake_session import FakeRun
-
-LAYERS = 8
-HEADS = 3
-_HIDDEN = 4
+LAYERS, HEADS, SIZE = 6, 4, 8
 _FARTHEST = 4000
 """Rank before the first layer of a token that the model says."""
 
 
 class FakeInsides:
-    """What `records.Insides` has, for one fake run."""
+    """Head 0 looks at the first token, head 1 at the previous one, head 2 at itself, head 3 everywhere."""
 
-    def __init__(self, run: FakeRun) -> None:
+    def __init__(self, run: Any, prompt: Sequence[str]) -> None:
         self._run = run
+        self._prompt = list(prompt)
         self.layers = LAYERS
+        self.is_closed = False
+        self.captured: list[tuple[list[str], list[int]]] = []
+        """Points and positions of each capture."""
         self.asked: list[tuple[str, list[int]]] = []
         """Kind and indices of each question for a lens."""
         self.jacobian: str | None = "logit: no Jacobian lens of tiny has been fitted"
         """Why there is no Jacobian lens; None if there is one."""
         self.problem: Exception | None = None
+        """What a lens fails with."""
         self.may_answer = threading.Event()
-        """Cleared by a test that looks while numbers are computed."""
+        """Cleared by a test that looks while a lens is computed."""
         self.may_answer.set()
-        self.computing = 0
-        """Number of questions that are being answered."""
-        self.most_computing = 0
+        self.computing = self.most_computing = 0
+        """Number of lenses that are computed, and the most at once."""
         self._lock = threading.Lock()
 
     @property
     def points(self) -> ModelPoints:
-        sizes: dict[str, tuple[int, ...]] = {"resid_pre": (_HIDDEN,), "resid_post": (_HIDDEN,), "attn_probs": (HEADS,)}
+        sizes: dict[str, tuple[int, ...]] = {
+            "resid_pre": (SIZE,),
+            "attn_probs": (HEADS,),
+            "z": (HEADS, SIZE // HEADS),
+            "attn_out": (SIZE,),
+            "resid_mid": (SIZE,),
+            "mlp_out": (SIZE,),
+            "resid_post": (SIZE,),
+        }
         return ModelPoints(self.layers, sizes, derived=frozenset({"attn_probs"}))
 
     @property
     def token_ids(self) -> Sequence[int]:
-        said = [record.token_id for record in self._run.tokens]
-        return said if self._run.reads else [*self._prompt_ids, *said]
+        return range(len(self._texts))
 
     @property
     def prompt_length(self) -> int:
-        return len(self._run.tokens) if self._run.reads else len(self._prompt_ids)
+        return len(self._texts) if self._run.reads else len(self._prompt)
 
     def text(self, token_id: int) -> str:
-        return next((one.text for one in self._run.tokens if one.token_id == token_id), f" w{token_id}")
+        return self._texts[token_id]
 
     def capture_bytes(self, points: Collection[Point], positions: Sequence[int]) -> int:
-        return sum(4 * self.points.numbers(point, position + 1) for point in points for position in positions)
+        return sum(8 * self.points.numbers(point, position + 1) for point in points for position in positions)
 
     def capture(self, points: Collection[Point], positions: Sequence[int]) -> Mapping[Point, NDArray[np.float32]]:
-        self._answer()
-        return {point: self._captured(point, positions) for point in points}
+        if self.is_closed:
+            raise ClosedError("the model of this run was closed, so it cannot be looked into")
+        self.captured.append(([str(point) for point in points], list(positions)))
+        return {point: self._numbers(point, positions) for point in points}
 
     def lens(self, indices: Sequence[int], *, kind: str, words: int) -> list[LensColumn]:
         self.asked.append((kind, list(indices)))
@@ -80,13 +89,7 @@ class FakeInsides:
         return [fake_column(index, tokens[index - first], kind, words, self.layers) for index in indices]
 
     def logit_parts(self, index: int, token_id: int | None = None) -> LogitParts:
-        chosen = self.token_ids[index] if token_id is None else token_id
-        parts = {"embeddings": 1.0, **{f"attn_out.{layer}": (index + layer) % 5 - 2.0 for layer in range(self.layers)}}
-        return LogitParts(index, chosen, self.text(chosen), sum(parts.values()), parts)
-
-    @property
-    def _prompt_ids(self) -> list[int]:
-        return [token.token_id for token in self._run.render().tokens]
+        raise InvalidRequestError("index", index, "one that a test needs")
 
     def _answer(self) -> None:
         with self._lock:
@@ -100,12 +103,28 @@ class FakeInsides:
             with self._lock:
                 self.computing -= 1
 
-    def _captured(self, point: Point, positions: Sequence[int]) -> NDArray[np.float32]:
-        if point.kind != "attn_probs":
-            found = np.array([[position + point.layer + k for k in range(_HIDDEN)] for position in positions])
-            return found.astype(np.float32)
-        keys = max(positions) + 1
-        return np.stack([[_attention(point.layer, head, at, keys) for head in range(HEADS)] for at in positions])
+    @property
+    def _texts(self) -> list[str]:
+        tokens = [token.text for token in self._run.tokens]
+        return tokens if self._run.reads else [*self._prompt, *tokens]
+
+    def _numbers(self, point: Point, positions: Sequence[int]) -> NDArray[np.float32]:
+        if point.kind == "attn_probs":
+            return np.stack([_weights(point.layer, position, max(positions)) for position in positions])
+        shape = (len(positions), *self.points.sizes[point.kind])
+        start = np.asarray(positions, np.float32).reshape(-1, *[1] * (len(shape) - 1))
+        return np.broadcast_to(start + point.layer, shape).astype(np.float32)
+
+
+def _weights(layer: int, position: int, longest: int) -> NDArray[np.float32]:
+    """The weights of one token by head, shape (heads, keys); a part of each head is spread evenly."""
+    weights = np.zeros((HEADS, longest + 1))
+    weights[:, : position + 1] = (1 + layer) / (2 * LAYERS) / (position + 1)
+    left = 1 - (1 + layer) / (2 * LAYERS)
+    for head, key in enumerate((0, max(0, position - 1), position)):
+        weights[head, key] += left
+    weights[3, : position + 1] = 1 / (position + 1)
+    return weights.astype(np.float32)
 
 
 def fake_column(index: int, record: TokenRecord, kind: str, words: int, layers: int = LAYERS) -> LensColumn:
@@ -132,12 +151,3 @@ def _cell(record: TokenRecord, left: float, layer: int, kind: str, words: int) -
             LensWord(record.token_id, record.text, probability) if is_own else LensWord(word.token_id, word.text, share)
         )
     return LensCell(tuple(shown), probability, seen)
-
-
-def _attention(layer: int, head: int, position: int, keys: int) -> NDArray[np.float32]:
-    """Weights of a head that looks at the first token, at the one before, or about evenly."""
-    weights = np.zeros(keys, dtype=np.float32)
-    weights[: position + 1] = 1.0
-    weights[0 if head == 0 else max(0, position - 1) if head == 1 else position // 2] += 3.0 * (layer + 1)
-    weights /= weights.sum()
-    return weights

@@ -409,7 +409,7 @@ class FakeInspector:
 
     def __init__(self, run: FakeRun) -> None:
         self._run = run
-        self._insides = FakeInsides(run)
+        self._insides = FakeInsides(run, [part.text for part in fake_prompt(run.model, run.prompt).tokens])
 
     @property
     def insides(self) -> FakeInsides | None:

@@ -1,15 +1,15 @@
-"""Work in the background: one step at a time, and one that begins after each wake."""
+"""Work in the background: one piece at a time, and one that begins after each start."""
 
 from __future__ import annotations
 
 import threading
 
-from workbench.widgets.background import Background
+from workbench.widgets.background import Newest
 
 PATIENCE_S = 60
 
 
-def test_steps_never_overlap_and_one_begins_after_each_wake() -> None:
+def test_steps_never_overlap_and_one_begins_after_each_start() -> None:
     running, most, begun = 0, 0, 0
     lock = threading.Lock()
 
@@ -22,55 +22,55 @@ def test_steps_never_overlap_and_one_begins_after_each_wake() -> None:
         with lock:
             running -= 1
 
-    work = Background(step, "steps")
+    work = Newest("steps")
     missed = []
 
-    def wake_often() -> None:
+    def start_often() -> None:
         for _ in range(40):
             before = begun
-            work.wake()
+            work.start(step)
             if not work.wait(PATIENCE_S) or begun <= before:
                 missed.append(before)
 
-    wakers = [threading.Thread(target=wake_often) for _ in range(4)]
-    for waker in wakers:
-        waker.start()
-    for waker in wakers:
-        waker.join(PATIENCE_S)
+    starters = [threading.Thread(target=start_often) for _ in range(4)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join(PATIENCE_S)
     assert (missed, most, running) == ([], 1, 0)
 
 
-def test_a_wake_during_a_step_is_followed_by_another_one() -> None:
+def test_a_start_during_a_step_is_followed_by_another_one() -> None:
     begun, may_end = threading.Semaphore(0), threading.Semaphore(0)
 
     def step() -> None:
         begun.release()
         assert may_end.acquire(timeout=PATIENCE_S)
 
-    work = Background(step, "steps")
-    work.wake()
+    work = Newest("steps")
+    work.start(step)
     assert begun.acquire(timeout=PATIENCE_S)
     for _ in range(3):
-        work.wake()
+        work.start(step)
     assert not work.wait(0.01)
     may_end.release()
     assert begun.acquire(timeout=PATIENCE_S)
     may_end.release()
     assert work.wait(PATIENCE_S)
-    assert not begun.acquire(blocking=False)  # three wakes are one step
+    assert not begun.acquire(blocking=False)  # three starts are one step
 
 
-def test_a_step_that_wakes_itself_goes_on() -> None:
+def test_a_step_that_starts_itself_goes_on() -> None:
     left = 5
 
     def step() -> None:
         nonlocal left
         left -= 1
         if left:
-            work.wake()
+            work.start(step)
 
-    work = Background(step, "steps")
+    work = Newest("steps")
     assert work.wait(PATIENCE_S)
-    work.wake()
+    work.start(step)
     assert work.wait(PATIENCE_S)
     assert left == 0

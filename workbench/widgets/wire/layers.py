@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.records import LensCell, LensColumn, LensWord
+from workbench.widgets.format import percent
 
 _DIGITS = 4
 
@@ -16,7 +17,7 @@ def wire_column(position: int, column: LensColumn) -> list[Any]:
 
 def wire_cell(cell: LensCell) -> list[Any]:
     """Return id, label and probability of the most probable token, then probability and rank of the token said."""
-    return [*wire_word(cell.words[0]), _significant(cell.probability), cell.rank]
+    return [*wire_word(cell.words[0]), wire_probability(cell.probability), cell.rank]
 
 
 def wire_words(column: LensColumn) -> list[list[list[Any]]]:
@@ -26,7 +27,7 @@ def wire_words(column: LensColumn) -> list[list[list[Any]]]:
 
 def wire_word(word: LensWord) -> list[Any]:
     """Return id, label and probability."""
-    return [word.token_id, word_label(word), _significant(word.probability)]
+    return [word.token_id, word_label(word), wire_probability(word.probability)]
 
 
 def word_label(word: LensWord) -> str:
@@ -34,5 +35,7 @@ def word_label(word: LensWord) -> str:
     return f"⟨id {word.token_id}⟩" if "\ufffd" in word.text else word.text
 
 
-def _significant(probability: float) -> float:
-    return float(f"{probability:.{_DIGITS}g}")
+def wire_probability(probability: float) -> float:
+    """Return a probability rounded for the wire, unless its percentage would then be another one."""
+    rounded = float(f"{probability:.{_DIGITS}g}")
+    return rounded if percent(rounded) == percent(probability) else probability

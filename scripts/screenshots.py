@@ -120,13 +120,17 @@ changes = attribution.attribution.to_frame().drop(columns=["position", "text", "
 attribution.selected = int(changes.max(axis=1).idxmax())
 attribution""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
+    "layers-view": """\
+layers = wb.widgets.LayersView(feed=feed)
+layers.wait()
+layers""",
 }
 """Code of a cell by the name of its picture; its last line is the widget."""
 
 CLICKS = {"model-picker": ("Model card", "On this machine…")}
 """Buttons to press before the picture is taken, by scene."""
-APPEARS = {"model-picker": ".wb-found li"}
-"""What appears after the last of them, by scene."""
+APPEARS = {"model-picker": ".wb-found li", "layers-view": ".wb-layers-words tr:nth-child(5)"}
+"""What appears last, by scene."""
 
 # Wide enough for the playground's two columns inside the notebook's margin.
 WIDTH, HEIGHT = 1240, 2400

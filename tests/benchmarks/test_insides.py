@@ -45,7 +45,7 @@ def test_a_live_lens_takes_at_most_four_steps_and_a_known_one_no_time(smollm2_pa
         run.result()
         whole, known = seconds(run.lens_columns), seconds(run.lens_columns)
     print(
-        f"\n{precision}: {TOKENS} tokens take {plain * 1e3:.0f} ms, and {live * 1e3:.0f} ms with the lens of all layers: "
+        f"\n{precision}: {TOKENS} tokens take {plain * 1e3:.0f} ms, with the lens of all layers {live * 1e3:.0f} ms: "
         f"{live / plain:.2f}x; the lens of all afterwards takes {whole * 1e3:.0f} ms, and "
         f"{known * 1e3:.2f} ms when it is known"
     )

@@ -148,6 +148,7 @@ def playground_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     shown.feed.follow(finished(FakeRun(records=records, prompt=ALL)))
     for tab, ready in (
         ("waterfall", ".wb-fall-chosen"),
+        ("layers", ".wb-layers-cell:not(.wb-waiting)"),
         ("tree", ".wb-tree"),
         ("code", ".wb-code code"),
         ("tokens", ".wb-instead code"),
@@ -155,7 +156,7 @@ def playground_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
         shown.tab = tab
         shown.selected = 3
         modules.wait(f"document.querySelector('{ready}')", timeout_s=PATIENCE_S)
-    return [shown, shown.picker, shown.stream, shown.inspector, shown.table, shown.waterfall]
+    return [shown, shown.picker, shown.stream, shown.inspector, shown.table, shown.waterfall, shown.layers]
 
 
 def stream_scene(modules: ModuleHost) -> list[WorkbenchWidget]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from workbench.records import Attribution
-    from workbench.widgets import AttributionView, ChatView, CompareView, Playground, ReadView
-    from workbench.widgets.contract import AskedRun, SessionLike
+    from workbench.widgets import AttributionView, ChatView, CompareView, LayersView, Playground, ReadView
+    from workbench.widgets.contract import AskedRun, RunLike, SessionLike
 
 
 class Views:
@@ -49,6 +49,17 @@ class Views:
         from workbench import widgets
 
         return widgets.attribution(self, run)
+
+    def layers(self: SessionLike, run: RunLike, *, kind: Literal["logit", "jacobian"] = "logit") -> LayersView:
+        """Return a widget that shows what each layer foresaw of each token of a run, also while the run goes on.
+
+        Args:
+            run: a run or a reading of a model in this process.
+            kind: the lens to begin with; see `Run.lens`.
+        """
+        from workbench import widgets
+
+        return widgets.layers(self, run, kind=kind)
 
     def chat(self: SessionLike, **options: Any) -> ChatView:
         """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
     from workbench.widgets.html.twins import run_html
+    from workbench.widgets.layers_view import LayersView, layers
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.prediction_game import PredictionGame
@@ -31,6 +32,7 @@ _HOME = {
     "AttributionView": "attribution_view",
     "ChatView": "chat_view",
     "CompareView": "compare_view",
+    "LayersView": "layers_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
     "PredictionGame": "prediction_game",
@@ -47,6 +49,7 @@ _HOME = {
     "attribution": "attribution_view",
     "chat": "chat_view",
     "compare": "compare_view",
+    "layers": "layers_view",
     "playground": "playground_view",
     "read": "read_view",
     "run_html": "html.twins",
@@ -56,6 +59,7 @@ __all__ = [
     "AttributionView",
     "ChatView",
     "CompareView",
+    "LayersView",
     "ModelPicker",
     "Playground",
     "PredictionGame",
@@ -72,6 +76,7 @@ __all__ = [
     "attribution",
     "chat",
     "compare",
+    "layers",
     "playground",
     "read",
     "run_html",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 from workbench.analysis.comparison import Compared
 from workbench.protocol import (
@@ -18,7 +18,16 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import Breakpoint, CallAttempt, FoundModel, ModelCard, RunProgress, RunState, TokenRecord
+from workbench.records import (
+    Breakpoint,
+    CallAttempt,
+    FoundModel,
+    LensColumn,
+    ModelCard,
+    RunProgress,
+    RunState,
+    TokenRecord,
+)
 
 
 class RunLike(Compared, Protocol):
@@ -48,6 +57,10 @@ class RunLike(Compared, Protocol):
     def branch(self, position: int, token_id: int | None = None) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
+    def lens_columns(
+        self, positions: Sequence[int] | None = None, *, kind: Literal["logit", "jacobian"] = "logit", words: int = 1
+    ) -> list[LensColumn]:
+        """Block until the columns are computed."""
 
 
 class AskedRun(Protocol):

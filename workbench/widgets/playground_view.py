@@ -22,6 +22,7 @@ from workbench.widgets.composing import (
 )
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html import twins
+from workbench.widgets.layers_view import LayersView
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import Positions, RunFeed
@@ -32,15 +33,15 @@ from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 from workbench.widgets.token_tree import TokenTree
 
-TABS = ("tokens", "waterfall", "tree", "prompt", "code")
+TABS = ("tokens", "waterfall", "layers", "tree", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(ModelAndSampling):
     """A prompt, its runs and all views of them in one widget.
 
-    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
-    and ``prompt_view``.
+    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``,
+    ``layers``, ``tree`` and ``prompt_view``.
 
     Args:
         session: a ``Workbench``.
@@ -58,13 +59,14 @@ class Playground(ModelAndSampling):
     stream = Part("The prompt, its buttons, and the text of the run.")
     inspector = Part("Details of the selected token.")
     waterfall = Part("How the selected token was chosen, and what the current controls would choose.")
+    layers = Part("What each layer foresaw of each token; computed while its tab is open.")
     table = Part("One row per token.")
     tree = Part("All runs of the prompt as a tree.")
     prompt_view = Part("The prompt as the model got it; updated while its tab is open.")
     feed = Part("The run feed that all parts share.")
-    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree, prompt or code.").tag(
-        sync=True
-    )
+    tab = traitlets.Enum(
+        TABS, "tokens", help="The view below the text: tokens, waterfall, layers, tree, prompt or code."
+    ).tag(sync=True)
     branches = traitlets.Int(0, help="Number of branches in the tree.").tag(sync=True)
     code = traitlets.Unicode("", help="The Python code of the branch shown, or of the next run if none is shown.").tag(
         sync=True
@@ -94,6 +96,7 @@ class Playground(ModelAndSampling):
                 ),
                 inspector=close_on_error(made, TokenInspector(feed=feed)),
                 waterfall=close_on_error(made, SamplingWaterfall(feed=feed, controls=controls)),
+                layers=close_on_error(made, LayersView(feed=feed, active=False)),
                 table=close_on_error(made, TokenTable(feed=feed)),
                 tree=close_on_error(made, TokenTree(feed=feed)),
                 prompt_view=close_on_error(made, PromptView(feed=feed, active=False)),
@@ -175,7 +178,7 @@ class Playground(ModelAndSampling):
         return f"Playground(model={self.model!r}, run={run})"
 
     def _release(self) -> None:
-        views = (self.stream, self.table, self.tree, self.prompt_view, self.waterfall, self.inspector)
+        views = (self.stream, self.table, self.tree, self.prompt_view, self.layers, self.waterfall, self.inspector)
         for part in (*views, self.controls, self.picker, self.feed):
             part.close()
 
@@ -211,6 +214,7 @@ class Playground(ModelAndSampling):
 
     def _open_tab(self, change: Any) -> None:
         self.prompt_view.active = change.new == "prompt"
+        self.layers.active = change.new == "layers"
 
     def _count(self, change: Any) -> None:
         with LOCK:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.records import Attribution
-    from workbench.widgets import AttributionView, ChatView, CompareView, Playground, ReadView
-    from workbench.widgets.contract import AskedRun, SessionLike
+    from workbench.widgets import AttentionView, AttributionView, ChatView, CompareView, Playground, ReadView
+    from workbench.widgets.contract import AskedRun, InsideRun, SessionLike
 
 
 class Views:
@@ -49,6 +49,16 @@ class Views:
         from workbench import widgets
 
         return widgets.attribution(self, run)
+
+    def attention(self: SessionLike, run: InsideRun) -> AttentionView:
+        """Return a widget that shows what each token of a run attends to in each head.
+
+        Args:
+            run: a run of a model in this process.
+        """
+        from workbench import widgets
+
+        return widgets.attention(self, run)
 
     def chat(self: SessionLike, **options: Any) -> ChatView:
         """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""

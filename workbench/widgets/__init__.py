@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.widgets.attention_view import AttentionView, attention
     from workbench.widgets.attribution_view import AttributionView, attribution
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 
 _HOME = {
+    "AttentionView": "attention_view",
     "AttributionView": "attribution_view",
     "ChatView": "chat_view",
     "CompareView": "compare_view",
@@ -44,6 +46,7 @@ _HOME = {
     "TokenTable": "token_table",
     "TokenTree": "token_tree",
     "ToolCallMicroscope": "tool_call_microscope",
+    "attention": "attention_view",
     "attribution": "attribution_view",
     "chat": "chat_view",
     "compare": "compare_view",
@@ -53,6 +56,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AttentionView",
     "AttributionView",
     "ChatView",
     "CompareView",
@@ -69,6 +73,7 @@ __all__ = [
     "TokenTable",
     "TokenTree",
     "ToolCallMicroscope",
+    "attention",
     "attribution",
     "chat",
     "compare",

@@ -18,7 +18,16 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import Breakpoint, CallAttempt, FoundModel, ModelCard, RunProgress, RunState, TokenRecord
+from workbench.records import (
+    Breakpoint,
+    CallAttempt,
+    FoundModel,
+    Insides,
+    ModelCard,
+    RunProgress,
+    RunState,
+    TokenRecord,
+)
 
 
 class RunLike(Compared, Protocol):
@@ -48,6 +57,16 @@ class RunLike(Compared, Protocol):
     def branch(self, position: int, token_id: int | None = None) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
+
+
+class InsideRun(RunLike, Protocol):
+    """A run whose model can be looked into; `workbench.session.run_insides.RunInsides` documents each method."""
+
+    @property
+    def insides(self) -> Insides: ...
+
+    def attention_row(self, layer: int, head: int, position: int) -> Any: ...
+    def attention_heads(self, layers: Sequence[int] | None = None, positions: Any = None) -> Any: ...
 
 
 class AskedRun(Protocol):

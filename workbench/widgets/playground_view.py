@@ -11,6 +11,7 @@ import traitlets
 from workbench.protocol import SamplingParams
 from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.attention_view import AttentionView
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import branch_code, call_code
 from workbench.widgets.composing import (
@@ -32,15 +33,15 @@ from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 from workbench.widgets.token_tree import TokenTree
 
-TABS = ("tokens", "waterfall", "tree", "prompt", "code")
+TABS = ("tokens", "waterfall", "tree", "attention", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(ModelAndSampling):
     """A prompt, its runs and all views of them in one widget.
 
-    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
-    and ``prompt_view``.
+    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``,
+    ``attention`` and ``prompt_view``.
 
     Args:
         session: a ``Workbench``.
@@ -60,11 +61,12 @@ class Playground(ModelAndSampling):
     waterfall = Part("How the selected token was chosen, and what the current controls would choose.")
     table = Part("One row per token.")
     tree = Part("All runs of the prompt as a tree.")
+    attention = Part("What each token attends to; read while its tab is open.")
     prompt_view = Part("The prompt as the model got it; updated while its tab is open.")
     feed = Part("The run feed that all parts share.")
-    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree, prompt or code.").tag(
-        sync=True
-    )
+    tab = traitlets.Enum(
+        TABS, "tokens", help="The view below the text: tokens, waterfall, tree, attention, prompt or code."
+    ).tag(sync=True)
     branches = traitlets.Int(0, help="Number of branches in the tree.").tag(sync=True)
     code = traitlets.Unicode("", help="The Python code of the branch shown, or of the next run if none is shown.").tag(
         sync=True
@@ -96,6 +98,7 @@ class Playground(ModelAndSampling):
                 waterfall=close_on_error(made, SamplingWaterfall(feed=feed, controls=controls)),
                 table=close_on_error(made, TokenTable(feed=feed)),
                 tree=close_on_error(made, TokenTree(feed=feed)),
+                attention=close_on_error(made, AttentionView(feed=feed, active=False)),
                 prompt_view=close_on_error(made, PromptView(feed=feed, active=False)),
             )
             made.pop_all()
@@ -176,7 +179,7 @@ class Playground(ModelAndSampling):
 
     def _release(self) -> None:
         views = (self.stream, self.table, self.tree, self.prompt_view, self.waterfall, self.inspector)
-        for part in (*views, self.controls, self.picker, self.feed):
+        for part in (*views, self.attention, self.controls, self.picker, self.feed):
             part.close()
 
     def _settings(self) -> dict[str, Any]:
@@ -211,6 +214,7 @@ class Playground(ModelAndSampling):
 
     def _open_tab(self, change: Any) -> None:
         self.prompt_view.active = change.new == "prompt"
+        self.attention.active = change.new == "attention"
 
     def _count(self, change: Any) -> None:
         with LOCK:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tests.unit.widgets.fake_insides import FakeInsides
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.analysis.tool_call_steps import Openers, call_steps
 from workbench.errors import (
@@ -59,6 +60,7 @@ from workbench.records import (
 from workbench.session.continuation import branched, extended, repeated
 from workbench.session.conversation import AnswerChoice, Conversation, function_tools
 from workbench.session.reading import reading_request
+from workbench.session.run_insides import RunInsides
 from workbench.session.run_inspection import RunInspection
 from workbench.widgets.wire.run import steps_of
 
@@ -132,7 +134,7 @@ def _constrained(record: TokenRecord, index: int) -> TokenRecord:
     return replace(record, removed_mass=0.9 if is_forced else (index * 37 % 100) / 400, is_forced=is_forced)
 
 
-class FakeRun(RunInspection):
+class FakeRun(RunInspection, RunInsides):
     """A run like the session's; ``step`` moves it by hand, ``go`` lets a thread move it.
 
     Its requests are checked, and its branches derived, by the session's own functions.
@@ -407,6 +409,11 @@ class FakeInspector:
 
     def __init__(self, run: FakeRun) -> None:
         self._run = run
+        self._insides = FakeInsides(run, [part.text for part in fake_prompt(run.model, run.prompt).tokens])
+
+    @property
+    def insides(self) -> FakeInsides | None:
+        return self._insides if self._run.tokens else None
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         return fake_logprobs(self._step(position))

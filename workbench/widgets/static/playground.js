@@ -8,8 +8,8 @@ import { openRoot } from "./root.js";
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
  *
- * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "prompt_view"} Part
- * @typedef {"tokens" | "waterfall" | "tree" | "prompt" | "code"} Tab
+ * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "attention" | "prompt_view"} Part
+ * @typedef {"tokens" | "waterfall" | "tree" | "attention" | "prompt" | "code"} Tab
  *
  * @typedef {object} Shown
  * @property {string} feed  reference of the run feed
@@ -33,12 +33,14 @@ async function render({ model, el, host, signal }) {
     table: slot("table"),
     waterfall: slot("waterfall"),
     tree: slot("tree"),
+    attention: slot("attention"),
     prompt_view: slot("prompt"),
   };
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
     { value: "tree", text: "Tree", panel: slots.tree },
+    { value: "attention", text: "Attention", panel: slots.attention },
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel(model) },
   ]);

@@ -108,8 +108,8 @@ def test_arrows_walk_tokens_and_heads_and_enter_chooses_a_head(modules: ModuleHo
     expect_row(modules, view)
     assert (view.layer, view.head) == (1, 1)
     assert view.row["weights"][TEXT - 2] > 0.5  # head 1 looks at the previous token
-    expect(grid(modules).locator("[aria-selected=true]")).to_have_attribute("data-wb-layer", "1")
-    grid(modules).locator("[data-wb-layer='5'][data-wb-head='3']").click()
+    expect(grid(modules).locator("[aria-selected=true]")).to_have_attribute("data-wb-row", "1")
+    grid(modules).locator("[data-wb-row='5'][data-wb-column='3']").click()
     expect_row(modules, view)
     assert (view.layer, view.head) == (5, 3)
 

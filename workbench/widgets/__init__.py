@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.widgets.attribution_view import AttributionView, attribution
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
+    from workbench.widgets.edit_view import EditView, edit
     from workbench.widgets.html.twins import run_html
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
@@ -33,6 +34,7 @@ _HOME = {
     "AttributionView": "attribution_view",
     "ChatView": "chat_view",
     "CompareView": "compare_view",
+    "EditView": "edit_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
     "PredictionGame": "prediction_game",
@@ -50,6 +52,7 @@ _HOME = {
     "attribution": "attribution_view",
     "chat": "chat_view",
     "compare": "compare_view",
+    "edit": "edit_view",
     "playground": "playground_view",
     "read": "read_view",
     "run_html": "html.twins",
@@ -60,6 +63,7 @@ __all__ = [
     "AttributionView",
     "ChatView",
     "CompareView",
+    "EditView",
     "ModelPicker",
     "Playground",
     "PredictionGame",
@@ -77,6 +81,7 @@ __all__ = [
     "attribution",
     "chat",
     "compare",
+    "edit",
     "playground",
     "read",
     "run_html",

@@ -10,6 +10,7 @@ from workbench.analysis.comparison import Compared
 from workbench.protocol import (
     Chunk,
     CompletionMessage,
+    Edit,
     LogProbConfig,
     Message,
     RunConfig,
@@ -67,6 +68,10 @@ class InsideRun(RunLike, Protocol):
 
     def attention_row(self, layer: int, head: int, position: int) -> Any: ...
     def attention_heads(self, layers: Sequence[int] | None = None, positions: Any = None) -> Any: ...
+    def capture(self, points: Sequence[str] | str, positions: Any = None) -> Any: ...
+    def edit(
+        self, *edits: Edit, keep_tokens: bool = False, sampling_params: SamplingParams | None = None
+    ) -> InsideRun: ...
 
 
 class AskedRun(Protocol):
@@ -200,3 +205,12 @@ class SessionLike(Protocol):
 
     def card(self, model: str | None = None) -> ModelCard: ...
     def capabilities(self, model: str | None = None) -> Abilities: ...
+
+
+class SteeringSession(SessionLike, Protocol):
+    """A session whose models can be steered."""
+
+    def steering_vector(
+        self, towards: Sequence[str], away: Sequence[str], *, point: str, model: str | None = None
+    ) -> Any:
+        """Block until the texts are read; return the difference of their mean numbers at a point, as an array."""

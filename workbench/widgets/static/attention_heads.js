@@ -1,7 +1,8 @@
 // The grid of all heads of a model, each with a number that says where it looks.
 
 import { HEAD_TITLES, headDigits, headStrength, headValue, headWords } from "./attention_words.js";
-import { around, h, segments, uniqueId } from "./dom.js";
+import { cellGrid } from "./cell_grid.js";
+import { h, segments } from "./dom.js";
 
 /**
  * @import { AnyModel } from "@anywidget/types"
@@ -15,26 +16,13 @@ import { around, h, segments, uniqueId } from "./dom.js";
  * @param {AbortSignal} signal
  */
 export function attentionHeads(model, store, feed, signal) {
-  const id = uniqueId("head");
   const choice = measureChoice(model);
   const said = h("p", { class: "wb-quiet wb-heads-said", role: "status" });
-  const table = h("table", { role: "grid", tabindex: 0, "aria-label": "Heads; arrow keys move, Enter chooses" });
-  const scroller = h("div", { class: "wb-heads-scroller" }, table);
-  /** By layer. @type {HTMLElement[][]} */ let cells = [];
-  let active = { layer: 0, head: 0 };
+  const grid = cellGrid("Heads", ({ row, column }) => store.chooseHead(row, column));
 
   const build = () => {
     const [layers = 0, heads = 0] = model.get("shape");
-    cells = Array.from({ length: layers }, (_, layer) =>
-      Array.from({ length: heads }, (_, head) =>
-        h("td", { role: "gridcell", id: `${id}-${layer}-${head}`, "data-wb-layer": layer, "data-wb-head": head }),
-      ),
-    );
-    const names = Array.from({ length: heads }, (_, head) => h("th", { scope: "col", text: String(head) }));
-    const corner = h("th", { scope: "col", class: "wb-heads-corner", text: "layer" });
-    const rows = cells.map((row, layer) => h("tr", {}, h("th", { scope: "row", text: String(layer) }), ...row));
-    table.replaceChildren(h("thead", {}, h("tr", {}, corner, ...names)), h("tbody", {}, ...rows));
-    scroller.hidden = layers === 0;
+    grid.build("layer", numbers(layers), numbers(heads));
     fill();
   };
   const fill = () => {
@@ -42,7 +30,7 @@ export function attentionHeads(model, store, feed, signal) {
     const heads = model.get("heads");
     const values = heads.map((row) => row.map((one) => headValue(one, measure)));
     const most = values.flat().reduce((/** @type {number} */ largest, value) => Math.max(largest, value ?? 0), 0);
-    cells.forEach((row, layer) =>
+    grid.cells.forEach((row, layer) =>
       row.forEach((cell, head) => {
         const value = values[layer]?.[head] ?? null;
         const name = `layer ${layer}, head ${head}: ${headWords(value, measure, store.unit)}`;
@@ -66,58 +54,13 @@ export function attentionHeads(model, store, feed, signal) {
     if (read) return `Reading the heads: ${read} of ${layers} layers …`;
     return layers ? "The heads are read when the run has ended or is paused." : "";
   };
-  const show = () => {
-    const chosen = { layer: model.get("layer"), head: model.get("head") };
-    cells.forEach((row, layer) =>
-      row.forEach((cell, head) => {
-        cell.setAttribute("aria-selected", String(layer === chosen.layer && head === chosen.head));
-        cell.classList.toggle("wb-active", layer === active.layer && head === active.head);
-      }),
-    );
-    if (cells.length) table.setAttribute("aria-activedescendant", `${id}-${active.layer}-${active.head}`);
-  };
-  const follow = () => {
-    active = { layer: model.get("layer"), head: model.get("head") };
-    show();
-  };
-  const move = (/** @type {number} */ layer, /** @type {number} */ head) => {
-    active = {
-      layer: Math.max(0, Math.min(cells.length - 1, layer)),
-      head: Math.max(0, Math.min(cells[0].length - 1, head)),
-    };
-    show();
-    revealCell(scroller, cells[active.layer][active.head]);
-  };
-  table.addEventListener("click", (event) => {
-    const cell = around(event, "[data-wb-layer]");
-    if (cell) store.chooseHead(Number(cell.getAttribute("data-wb-layer")), Number(cell.getAttribute("data-wb-head")));
-  });
-  table.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !cells.length) return;
-    const { layer, head } = active;
-    /** @type {Record<string, () => void>} */
-    const actions = {
-      ArrowUp: () => move(layer - 1, head),
-      ArrowDown: () => move(layer + 1, head),
-      ArrowLeft: () => move(layer, head - 1),
-      ArrowRight: () => move(layer, head + 1),
-      Home: () => move(layer, 0),
-      End: () => move(layer, cells[0].length - 1),
-      Enter: () => store.chooseHead(layer, head),
-      " ": () => store.chooseHead(layer, head),
-    };
-    if (!actions[event.key]) return;
-    actions[event.key]();
-    event.preventDefault();
-    event.stopPropagation();
-  });
+  const show = () => grid.show({ row: model.get("layer"), column: model.get("head") });
   model.on("change:shape", build);
   for (const name of /** @type {const} */ (["heads", "measure", "averaged"])) model.on(`change:${name}`, fill);
-  for (const name of /** @type {const} */ (["layer", "head"])) model.on(`change:${name}`, follow);
+  for (const name of /** @type {const} */ (["layer", "head"])) model.on(`change:${name}`, show);
   feed.listen((change) => change.kind === "unit" && fill(), signal);
   build();
-  follow();
-  return h("div", { class: "wb-heads" }, h("h3", { text: "All heads" }), choice.root, said, scroller);
+  return h("div", { class: "wb-heads" }, h("h3", { text: "All heads" }), choice.root, said, grid.root);
 }
 
 /** @param {AnyModel<AttentionState>} model */
@@ -138,12 +81,7 @@ function measureChoice(model) {
   return choice;
 }
 
-/** Scroll the grid alone to a cell, past its sticky names. @param {HTMLElement} scroller @param {HTMLElement} cell */
-function revealCell(scroller, cell) {
-  const outer = scroller.getBoundingClientRect();
-  const inner = cell.getBoundingClientRect();
-  if (inner.top < outer.top + 24) scroller.scrollTop -= outer.top + 24 - inner.top;
-  else if (inner.bottom > outer.bottom) scroller.scrollTop += inner.bottom - outer.bottom + 4;
-  if (inner.left < outer.left + 40) scroller.scrollLeft -= outer.left + 40 - inner.left;
-  else if (inner.right > outer.right) scroller.scrollLeft += inner.right - outer.right + 4;
+/** Return the numbers from 0 as texts. @param {number} count */
+export function numbers(count) {
+  return Array.from({ length: count }, (_, at) => String(at));
 }

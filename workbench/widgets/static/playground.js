@@ -8,8 +8,8 @@ import { openRoot } from "./root.js";
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
  *
- * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "attention" | "prompt_view"} Part
- * @typedef {"tokens" | "waterfall" | "tree" | "attention" | "prompt" | "code"} Tab
+ * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "attention" | "edits" | "prompt_view"} Part
+ * @typedef {"tokens" | "waterfall" | "tree" | "attention" | "edit" | "prompt" | "code"} Tab
  *
  * @typedef {object} Shown
  * @property {string} feed  reference of the run feed
@@ -34,6 +34,7 @@ async function render({ model, el, host, signal }) {
     waterfall: slot("waterfall"),
     tree: slot("tree"),
     attention: slot("attention"),
+    edits: slot("edits"),
     prompt_view: slot("prompt"),
   };
   const tabs = tabList(model, [
@@ -41,6 +42,7 @@ async function render({ model, el, host, signal }) {
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
     { value: "tree", text: "Tree", panel: slots.tree },
     { value: "attention", text: "Attention", panel: slots.attention },
+    { value: "edit", text: "Edit", panel: slots.edits },
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel(model) },
   ]);

@@ -454,9 +454,8 @@ def _is_at(one: Breakpoint, record: TokenRecord, text: str) -> bool:
 
 
 def _renamed(record: TokenRecord) -> TokenRecord:
-    """The token with its word turned round."""
-    turned = token(record.position, record.text[:1] + record.text[:0:-1])
-    return replace(turned, alternatives=record.alternatives)
+    """The token with a longer word."""
+    return replace(token(record.position, f"{record.text}n"), alternatives=record.alternatives)
 
 
 def _in_place_of(record: TokenRecord, token_id: int) -> TokenRecord:

@@ -220,7 +220,9 @@ function drag(plane, signal, { start, move, end, cancel }) {
     document.addEventListener("pointermove", onMove, options);
     document.addEventListener("pointerup", onEnd, options);
     document.addEventListener("pointercancel", onCancel, options);
-    document.addEventListener("keydown", (pressed) => pressed.key === "Escape" && onCancel(), options);
+    // Before the widget, which keeps its keys to itself.
+    const onKey = (/** @type {KeyboardEvent} */ pressed) => pressed.key === "Escape" && onCancel();
+    document.addEventListener("keydown", onKey, { ...options, capture: true });
     signal.addEventListener("abort", stop, options);
   });
 }

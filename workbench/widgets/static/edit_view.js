@@ -46,7 +46,7 @@ async function render({ model, el, host, signal }) {
   openRoot({ model, el, signal }, "wb-edit");
   const error = errorLine("wb-edit-error");
   const ask = requester(model, signal, (text) => error.show(text ?? failure(model)));
-  const texts = textsOf(model, feed);
+  const texts = textsOf(model, feed, signal);
   const patch = patchForm(model, texts, ask, signal);
   const forms = /** @type {Record<Mode, HTMLElement>} */ ({
     ablate: ablateForm(model, texts, ask, signal),
@@ -90,14 +90,18 @@ function failure(model) {
   return model.get("shape").length ? model.get("message") || null : null;
 }
 
-/** @param {AnyModel<EditState>} model @param {Store} feed @returns {EditTexts} */
-function textsOf(model, feed) {
+/** @param {AnyModel<EditState>} model @param {Store} feed @param {AbortSignal} signal @returns {EditTexts} */
+function textsOf(model, feed, signal) {
+  /** Until it changes, because each part of the view reads it token by token. @type {string[] | null} */ let known =
+    null;
+  const listen = (/** @type {() => void} */ listener, /** @type {AbortSignal} */ until) => {
+    model.on("change:prompt", listener);
+    feed.listen((change) => ["reset", "append"].includes(change.kind) && listener(), until);
+  };
+  listen(() => (known = null), signal); // before the listeners that read it
   return {
-    labels: () => [...model.get("prompt"), ...feed.tokens.map((token) => token.label)],
-    listen(listener, signal) {
-      model.on("change:prompt", listener);
-      feed.listen((change) => ["reset", "append"].includes(change.kind) && listener(), signal);
-    },
+    labels: () => (known ??= [...model.get("prompt"), ...feed.tokens.map((token) => token.label)]),
+    listen,
   };
 }
 

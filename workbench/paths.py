@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workbench.errors import InvalidRequestError
+from workbench.errors import InvalidRequestError, ModelFormatError
 
 
 def typed_path(path: str | Path, field: str) -> Path:
@@ -55,6 +55,15 @@ def write_errors(path: str | Path) -> Iterator[None]:
         raise InvalidRequestError("path", str(path), allowed) from None
     except OSError as error:
         raise InvalidRequestError("path", str(path), f"a writable file ({reason(error)})") from None
+
+
+@contextmanager
+def read_errors(folder: Path) -> Iterator[None]:
+    """Raise `ModelFormatError` if what the block reads in a model's folder is not permitted or fails."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelFormatError(f"{error.filename or folder} cannot be read: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:

@@ -26,12 +26,20 @@ _MODULES = (
 
 
 def write_gguf(
-    path: Path, architecture: str = "llama", *, seed: int = 0, vocabulary: int = 300, merges: int = 0, layers: int = 0
+    path: Path,
+    architecture: str = "llama",
+    *,
+    seed: int = 0,
+    vocabulary: int = 300,
+    merges: int = 0,
+    layers: int = 0,
+    prefix: str = "",
 ) -> Path:
     """Write a GGUF file of four tensors and 4,672 weights, most of them Q4_K, with the package of the format.
 
     Args:
         layers: number of layers beside them, of nine vectors each.
+        prefix: text before the names of the four tensors, which differ in the parts of a split model.
     """
     import gguf
 
@@ -56,9 +64,9 @@ def write_gguf(
     kinds = gguf.GGMLQuantizationType
     for name, rows, row_bytes, kind in (("blk.0.ffn_up", 8, 144, kinds.Q4_K), ("output", 2, 210, kinds.Q6_K)):
         blocks = random.integers(0, 256, (rows, row_bytes), dtype=np.uint8)
-        writer.add_tensor(f"{name}.weight", blocks, raw_dtype=kind)
-    writer.add_tensor("token_embd.weight", random.random((32, 64), dtype=np.float32).astype(np.float16))
-    writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+        writer.add_tensor(f"{prefix}{name}.weight", blocks, raw_dtype=kind)
+    writer.add_tensor(f"{prefix}token_embd.weight", random.random((32, 64), dtype=np.float32).astype(np.float16))
+    writer.add_tensor(f"{prefix}output_norm.weight", np.ones(64, np.float32))
     for layer, module in itertools.product(range(1, layers + 1), _MODULES):
         writer.add_tensor(f"blk.{layer}.{module}.weight", np.ones(32, np.float32))
     writer.write_header_to_file()
@@ -140,7 +148,7 @@ def fill(home: Path) -> None:
     elsewhere = home / "downloads of studio"
     (studio / "settings.json").write_text(json.dumps({"downloadsFolder": str(elsewhere)}))
     write_gguf(elsewhere / "someone/phi/phi-00001-of-00002.gguf", "phi3", seed=5)
-    write_gguf(elsewhere / "someone/phi/phi-00002-of-00002.gguf", "phi3", seed=6)
+    write_gguf(elsewhere / "someone/phi/phi-00002-of-00002.gguf", "phi3", seed=6, prefix="blk.1.")
     hub = home / ".cache/huggingface/hub"
     write_snapshot(hub, "org/tiny", write_folder(made / "tiny"))
     write_snapshot(hub, "org/branch-only", write_folder(made / "branch"), branch="v2")

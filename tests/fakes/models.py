@@ -20,7 +20,9 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.engine.decoders import Decoded
 from workbench.engine.detokenizer import Vocabulary
+from workbench.engine.insides.contributions import Unembedding
 from workbench.engine.loading import LoadedModel
+from workbench.insides import ModelPoints
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom_id|>")
 EOS, IM_START, IM_END, EOM = range(256, 260)
@@ -146,6 +148,7 @@ class FakeDecoder:
     """A `Decoder` that speaks without weights, counts what it computes, and breaks where a test wants it to."""
 
     supports_chunked_prefill = True
+    reads_as_it_decodes = True
     prompt_arithmetic: str | None = None
 
     def __init__(self, speech: Speech | None = None, *, rows_per_step: int = 1, vocab_size: int = VOCAB) -> None:
@@ -183,11 +186,25 @@ class FakeDecoder:
             one.append([token_id])
         return Decoded(torch.stack([self.speech(one) for one in caches]), [None] * len(caches))
 
+    def decode_known(self, token_ids: Sequence[int], cache: FakeCache) -> Tensor:
+        return self.prefill(token_ids, cache, every_position=True)
+
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         return torch.eye(self.vocab_size)[list(token_ids)]
 
     def memory_bytes(self) -> int:
         return 0
+
+    @property
+    def points(self) -> ModelPoints:
+        return ModelPoints(0, {})
+
+    def unembed(self, hidden: Tensor) -> Decoded:
+        raise NotImplementedError
+
+    @property
+    def unembedding(self) -> Unembedding:
+        raise NotImplementedError
 
 
 class Gate:

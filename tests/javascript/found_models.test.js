@@ -47,5 +47,5 @@ test("a folder is served by its name in the precision that fits, and a file by i
   const file = { ...FOLDER, format: /** @type {const} */ ("gguf"), path: "/blobs/sha256-74", fits_in: "Q4_K_M" };
   assert.deepEqual(registered(file), { source: "/blobs/sha256-74", name: "", precision: null });
   const ollama = { ...file, place: "Ollama", name: "hf.co/someone/gemma:Q4_K_M" };
-  assert.deepEqual(registered(ollama), { source: "/blobs/sha256-74", name: "gemma:Q4_K_M", precision: null });
+  assert.deepEqual(registered(ollama), { source: "hf.co/someone/gemma:Q4_K_M", name: "", precision: null });
 });

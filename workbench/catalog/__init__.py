@@ -25,7 +25,7 @@ from workbench.catalog.gguf_folder import gguf_path
 from workbench.catalog.hub import fetch_snapshot
 from workbench.catalog.hub_id import HubId, parse_hub_id
 from workbench.catalog.progress import Progress, shown, silent
-from workbench.catalog.resolving import resolve_elsewhere
+from workbench.catalog.resolving import looks_like_path, resolve_elsewhere
 from workbench.errors import CatalogError, ChecksumError, DownloadError
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "gguf_path",
     "is_entry",
     "local_path",
+    "looks_like_path",
     "parse_hub_id",
     "pull",
     "remove",

@@ -74,6 +74,8 @@ def adapter_folder(adapter: str) -> Path:
 def absolute_source(source: str, field: str) -> str:
     """Return a source with absolute paths in place of the folders and GGUF files that exist.
 
+    A name of the catalog stays, as it is never a folder to `resolve`.
+
     Args:
         field: name of the field that has the source, for messages.
     """
@@ -101,9 +103,11 @@ def _is_file(text: str) -> bool:
 
 
 def _absolute(text: str, field: str) -> str:
+    if is_entry(text):
+        return text
     folder = _folder(text, field)
     if folder is None and (file := gguf_path(text)) is not None and file.is_file():
-        return str(file.absolute())  # links stay, because a hub's files are links with names
+        return str(file.parent.resolve() / file.name)  # a link stays, because a hub's files are links with names
     return text if folder is None else str(folder)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path, PurePath
 
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.paths import read_errors
 from workbench.sentence_parts import LIST, read_parts
 from workbench.tensor_headers import read_safetensors_header
 
@@ -27,6 +28,12 @@ def check_folder(folder: Path) -> Path:
         ModelFormatError: something is missing, damaged, or cut off, or a part of a sentence model is not supported.
         UnsafeModelError: the only weights are pickles, which can run code when they are read.
     """
+    with read_errors(folder):
+        _check_content(folder)
+    return folder
+
+
+def _check_content(folder: Path) -> None:
     if (folder / LIST).is_file():
         read_parts(folder)
     _check_config(folder)
@@ -48,7 +55,6 @@ def check_folder(folder: Path) -> Path:
             f"{folder} has no tokenizer.json or tokenizer.model; save the model's tokenizer into it with "
             f"`tokenizer.save_pretrained(folder)`."
         )
-    return folder
 
 
 def _check_config(folder: Path) -> None:
@@ -91,6 +97,8 @@ def indexed_files(path: Path) -> set[str]:
         raise ModelFormatError(f"{path} is damaged: {error!r}.") from error
     if astray:
         raise ModelFormatError(f"{path} lists weights outside its folder: {astray[0]!r}.")
+    if others := sorted(name for name in names or {""} if not name.endswith(".safetensors")):
+        raise ModelFormatError(f"{path} is damaged: it must list *.safetensors files; got {others[0]!r}.")
     return names
 
 

@@ -61,7 +61,7 @@ def gguf_path(llama_model: str) -> Path | None:
 
 def _is_gguf(path: Path) -> bool:
     try:
-        return path.is_file() and (begins_as_gguf(path) or path.suffix.lower() == ".gguf")
+        return path.is_file() and (path.suffix.lower() == ".gguf" or begins_as_gguf(path))
     except OSError:
         return False
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.commands import output
@@ -26,20 +24,11 @@ def list_found(args: argparse.Namespace) -> int:
         output.print_json([dataclasses.asdict(model) | {"servable": model.servable} for model in models])
     elif models:
         print(output.table(_HEADER, map(_row, models)))
-        for line in _commands(models):
-            print(line)
+        if any(model.servable for model in models):
+            print("\nServe one by its name: workbench models register NAME")
     else:
         print("No models of Ollama, LM Studio, Hugging Face or llama.cpp were found on this machine.")
     return 0
-
-
-def _commands(models: Sequence[FoundModel]) -> Iterator[str]:
-    """Return lines with the commands that serve Ollama's models, whose names do not say where their files are."""
-    named = [model for model in models if model.place == "Ollama" and model.servable]
-    if named:
-        yield "\nServe a model by its name, and one of Ollama's by its file:"
-    for model in named:
-        yield f"  workbench models register {shlex.quote(model.name.rpartition('/')[2])} {shlex.quote(model.path)}"
 
 
 def _row(model: FoundModel) -> tuple[str, ...]:

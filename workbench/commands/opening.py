@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, InvalidRequestError, StateError
+from workbench.garbage import paused_collections
 
 if TYPE_CHECKING:
     from workbench.session.workbench import Workbench
@@ -55,9 +57,12 @@ def check_device(name: str | None) -> None:
 
 def open_workbench(config: dict[str, Any] | Path | None, device: str | None = None) -> Workbench:
     """Return a real workbench; tests replace this function."""
-    from workbench.session.workbench import Workbench
+    with paused_collections():
+        from workbench.session.workbench import Workbench
 
-    return Workbench(config=config, device=device)
+        bench = Workbench(config=config, device=device)
+        gc.freeze()  # what was imported stays, so no later search has to look at it
+        return bench
 
 
 def open_from(args: argparse.Namespace) -> tuple[Workbench, str | None]:

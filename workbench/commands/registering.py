@@ -32,7 +32,8 @@ def add_register(actions: Subparsers) -> None:
         "source",
         nargs="?",
         metavar="SOURCE",
-        help="catalog name, local folder, GGUF file or hub id, followed by +./adapter for a LoRA adapter",
+        help="catalog name, local folder, GGUF file, hub id or name in Ollama, followed by +./adapter for a LoRA"
+        " adapter",
     )
     parser.add_argument("--provider", metavar="ID", help="provider in the run config (default: the first one)")
     parser.add_argument("--precision", choices=opening.PRECISIONS, help=opening.PRECISION_HELP)

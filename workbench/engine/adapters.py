@@ -21,6 +21,7 @@ from workbench.engine.low_rank import Change
 from workbench.engine.model_folder import ADAPTER_CONFIG, pickled_files, read_json
 from workbench.engine.quantization_settings import quantization_method, stored_format
 from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.paths import read_errors
 from workbench.tensor_headers import read_safetensors_header
 
 WEIGHTS = "adapter_model.safetensors"
@@ -84,6 +85,11 @@ def read_adapter(folder: Path, base: Path, shapes: Shapes) -> Adapter:
         ModelFormatError: the adapter is damaged, of a kind that is not supported, or does not fit the base model.
         UnsafeModelError: its weights are pickled.
     """
+    with read_errors(folder):
+        return _read_adapter(folder, base, shapes)
+
+
+def _read_adapter(folder: Path, base: Path, shapes: Shapes) -> Adapter:
     if not folder.is_dir():
         raise ModelFormatError(f"{folder} is not a folder; give the folder of an adapter, with {ADAPTER_CONFIG}")
     _refuse_several(folder)

@@ -205,7 +205,7 @@ class DecodeLoop:
         """Append forced tokens, each with its own stats, and choose the token after them."""
         count = min(len(generation.forced_by_grammar), generation.tokens_left, FORCED_CHUNK - 1)
         chunk = [generation.token_ids[-1], *islice(generation.forced_by_grammar, count)]
-        logits = self.model.decoder.prefill(chunk, _cache(generation), every_position=True)  # (count + 1, vocab)
+        logits = self.model.decoder.decode_known(chunk, _cache(generation))  # (count + 1, vocab)
         for row in logits.split(1):
             if not generation.ended and not generation.handle.pause_requested.is_set():
                 self._choose([generation], Decoded(row, [None]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakMethod
 
 import numpy as np
 import torch
@@ -50,18 +51,23 @@ class PromptReader:
 
     Args:
         addresses: those of the weights.
-        dtype: of keys and values, and of the products if the CPU has bf16.
         embed_again: changes the embeddings of tokens from a position on by a function, and returns them with those of
-            their positions, shape (tokens, hidden), or None.
+            their positions, shape (tokens, hidden), or None. The method's object is not kept alive.
+        dtype: of keys and values, and of the products if the CPU has bf16.
     """
 
     def __init__(
-        self, weights: PackedWeights, addresses: Weights, rotary: RotaryVersions, team: Team, dtype: torch.dtype,
+        self,
+        weights: PackedWeights,
+        addresses: Weights,
+        rotary: RotaryVersions,
+        team: Team,
+        dtype: torch.dtype,
         embed_again: EmbedAgain,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._shape = shape = kernel_shape(weights.structure)
         self._packed, self._weights, self._rotary, self._team = weights, addresses, rotary, team
-        self._embed_again = embed_again
+        self._embed_again = WeakMethod(embed_again)  # a decoder's; a cycle would keep the weights in memory
         self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
         self.arithmetic = best_arithmetic(is_float32=dtype == torch.float32)
         self._scratch: PromptScratch | None = None
@@ -124,7 +130,9 @@ class PromptReader:
             counters = np.zeros(COUNTERS, np.int64)
             self._team.run(pack_inputs, self._shape, self._weights, layer, norm, prompt, scratch, counters)
 
-        embed_again = partial(self._embed_again, prompt.token_ids, prompt.past) if self._packed.positions else None
+        embed, embed_again = self._embed_again(), None
+        if embed is not None and self._packed.positions:
+            embed_again = partial(embed, prompt.token_ids, prompt.past)
         return PromptMemory(self._packed, prompt, scratch, cache, cache.taps, self._team, pack, embed_again)
 
     def _scratch_of(self, tokens: int, positions: int) -> PromptScratch:

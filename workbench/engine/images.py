@@ -43,6 +43,10 @@ class PromptImage:
         return PlacedImage(start, self)
 
 
+_DECODED = 2**40
+"""Number that is added to the ids of decoded tokens; vocabularies are smaller."""
+
+
 class PlacedImage(NamedTuple):
     """An image and the index of its first token in the prompt."""
 
@@ -127,12 +131,23 @@ def check_images(
         )
 
 
-def cache_keys(token_ids: Sequence[int], images: Sequence[PlacedImage], edits: Sequence[PointEdit] = ()) -> list[int]:
+def cache_keys(
+    token_ids: Sequence[int],
+    images: Sequence[PlacedImage],
+    edits: Sequence[PointEdit] = (),
+    read_tokens: int | None = None,
+) -> list[int]:
     """Return keys of the prefix cache: the token ids, with those of each image replaced by the image's key.
 
     From the first position on that edits change, keys are negative numbers that depend on all edits.
+
+    Args:
+        read_tokens: number of tokens that are read as a prompt; the others are decoded, which may round in another
+            way, so that their keys differ. None for all.
     """
     keys = list(token_ids)
+    if read_tokens is not None:
+        keys[read_tokens:] = [token_id + _DECODED for token_id in keys[read_tokens:]]
     for placed in images:
         keys[placed.start : placed.end] = [placed.image.key] * len(placed.image.token_ids)
     first = min((edit.start for edit in edits), default=len(keys))

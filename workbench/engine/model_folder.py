@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import ModelFormatError, UnsafeModelError
+from workbench.errors import ModelFormatError, UnsafeModelError, shortened
 from workbench.gguf_files import GGUF_FACTS
 from workbench.gguf_files.bounded_file import BoundedFile
 from workbench.sentence_parts import LIST
@@ -35,6 +36,10 @@ _PLAIN_SETTINGS: Mapping[str, tuple[type, ...]] = {
 }
 """Settings of a generation config that transformers accepts whatever their values, with the types of these."""
 
+_COUNTS = re.compile(r".*layer.*|depth|num_blocks|num_labels")
+_LARGEST_COUNT = 10_000
+"""Largest number of layers or labels; transformers makes a list with an element for each while it reads a config."""
+
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
 
@@ -60,19 +65,37 @@ def check_classifier_folder(folder: Path) -> None:
 
 
 def check_config(folder: Path) -> dict[str, Any]:
-    """Return the config of a folder; raise if it asks for custom code, or is an encoder-decoder. Reads JSON only."""
+    """Return the config of a folder; raise if it asks for custom code, or is an encoder-decoder. Reads JSON only.
+
+    The JSON of ``generation_config.json`` is checked, its sampling settings are not: only transformers can do that.
+    """
     if not folder.is_dir():
         raise ModelFormatError(
             f"{folder} is not a folder; give a folder in Hugging Face layout that contains config.json"
         )
     config = read_json(folder / "config.json")
+    _check_values(folder / "config.json", config)
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         _refuse_code(folder / name)
+    _generation_settings(folder / GENERATION)
     if config.get("is_encoder_decoder"):
         raise ModelFormatError(
             f"{folder} holds an encoder-decoder model; only causal (decoder-only) models are supported"
         )
     return config
+
+
+def _check_values(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse names of other types, and counts that no model has; transformers checks neither before it uses them."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        listed, kind = part.get("architectures"), part.get("model_type")
+        if listed is not None and not (isinstance(listed, list) and all(isinstance(one, str) for one in listed)):
+            raise ModelFormatError(f"{path} sets architectures to {shortened(listed)}; a list of names is needed")
+        if kind is not None and not isinstance(kind, str):
+            raise ModelFormatError(f"{path} sets model_type to {shortened(kind)}; a name is needed")
+        for name, count in part.items():
+            if type(count) is int and count > _LARGEST_COUNT and _COUNTS.fullmatch(name):
+                raise ModelFormatError(f"{path} sets {name} to {shortened(count)}; at most {_LARGEST_COUNT:,} are read")
 
 
 def check_task(folder: Path, config: Mapping[str, Any]) -> None:
@@ -195,14 +218,18 @@ def _refuse_code(path: Path) -> None:
         )
 
 
-def _check_generation(path: Path) -> None:
-    """Refuse settings that transformers cannot read, and end tokens that are no token ids."""
-    if not path.exists():
-        return
-    settings = read_json(path)
+def _generation_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a generation config, if there is one; raise if its end tokens are no token ids."""
+    settings = read_json(path) if path.exists() else {}
     ends = settings.get("eos_token_id")
-    if not all(one is None or type(one) is int for one in (ends if isinstance(ends, list) else [ends])):
-        raise ModelFormatError(f"{path} sets eos_token_id to {ends!r}; allowed: a token id, or a list of them")
+    if ends is not None and not all(type(one) is int for one in (ends if isinstance(ends, list) else [ends])):
+        raise ModelFormatError(f"{path} sets eos_token_id to {shortened(ends)}; allowed: a token id, or a list of them")
+    return settings
+
+
+def _check_generation(path: Path) -> None:
+    """Refuse settings that transformers cannot read."""
+    settings = _generation_settings(path)
     if all(type(value) in _PLAIN_SETTINGS.get(name, ()) for name, value in settings.items()):
         return  # transformers accepts them, and its import takes seconds
     from transformers import GenerationConfig

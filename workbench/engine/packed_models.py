@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 import tokenizers
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from workbench._version import __version__
@@ -38,9 +37,11 @@ from workbench.engine.packed_file import (
     remove_packed,
     write_packed,
 )
+from workbench.engine.stored_tokenizer import stored_tokenizer, tokenizer_tensors
 from workbench.paths import contents_hash
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedConfig
 
     from workbench.engine.precision import Precision
@@ -51,8 +52,6 @@ LIMIT_BYTES = 8 * 2**30
 
 _OTHER_FILES = frozenset({"record.json"})
 """Files in a model's folder that do not affect it: the catalog touches its record when it verifies a model."""
-
-_TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +153,9 @@ class PackedModels:
         with suppress(OSError):
             os.utime(checksum_path(path))  # the most recently used one
         facts, tensors = found
-        tokenizer = Tokenizer.from_buffer(tensors[_TOKENIZER].numpy().tobytes())
         return PackedModel(
             StoredConfig(**facts["config"]),
-            StoredTokenizer(tokenizer, **facts["tokenizer"]),
+            StoredTokenizer(stored_tokenizer(tensors), **facts["tokenizer"]),
             PackedParts(facts["parts"], tensors),
         )
 
@@ -181,7 +179,7 @@ class PackedModels:
         if path is None or not _is_json([attributes, described]) or rust.encode_special_tokens:
             return
         packed, tensors = parts.facts()
-        tensors[_TOKENIZER] = _text_tensor(rust.to_str())
+        tensors |= tokenizer_tensors(rust)
         facts = {
             "model": str(model.resolve()),
             "adapter": adapter and str(adapter.resolve()),
@@ -242,10 +240,6 @@ def _is_json(value: object) -> bool:
         return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):
         return False
-
-
-def _text_tensor(text: str) -> Tensor:
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 def content_key(model: Path, adapter: Path | None) -> str:

@@ -13,6 +13,8 @@ from workbench.engine.logprobs import measure
 from workbench.engine.on_device.slots import DeviceCache
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workbench.engine.decoders import Decoder
     from workbench.engine.generation import Generation
     from workbench.engine.kv_cache import KVCache, PrefixCache
@@ -59,7 +61,7 @@ class Prefiller:
                 read_part(self._decoder, part, cache)
         elif done < len(body):
             # As decode steps compute them, not as prompts, so that the tokens that follow are the same.
-            self._decoder.prefill(body[done : done + FORCED_CHUNK], cache, every_position=True)
+            self._decoder.decode_known(body[done : done + FORCED_CHUNK], cache)
         return cache.length == len(body)
 
     def _chunk(self, *, measures: bool) -> int:
@@ -78,14 +80,14 @@ class Prefiller:
             if cache.length > len(token_ids):  # forced tokens were prefilled that the answer does not have
                 cache = cache.fork(len(token_ids))
             if cache is not None:
-                self._prefix_cache.put(cache_keys(token_ids, generation.images, generation.request.edits), cache)
+                self._prefix_cache.put(self._keys(generation, token_ids), cache)
         except BaseException:  # noqa: BLE001 - without the cache, later requests are only slower
             self._prefix_cache.clear()
 
     def _start_cache(self, generation: Generation, body: list[int] | None) -> KVCache:
         """Set the request's cache to the longest cached prefix of ``body``, or, if that is None, to an empty one."""
         edits = generation.request.edits
-        found = None if body is None else self._prefix_cache.take(cache_keys(body, generation.images, edits))
+        found = None if body is None else self._prefix_cache.take(self._keys(generation, body))
         cache, reused = found or (self._decoder.new_cache(), 0)
         if isinstance(cache, GeneralCache | FusedCache | DeviceCache):
             cache.expected_length = len(generation.request.prompt_ids)
@@ -95,3 +97,9 @@ class Prefiller:
             generation.prompt_stats.clear()
         generation.cache = cache
         return cache
+
+    def _keys(self, generation: Generation, token_ids: Sequence[int]) -> list[int]:
+        """Return the keys of a request's tokens, of which the prompt's last one and all after it are decoded."""
+        request = generation.request
+        read_tokens = None if self._decoder.reads_as_it_decodes else len(request.prompt_ids) - 1
+        return cache_keys(token_ids, generation.images, request.edits, read_tokens)

@@ -116,6 +116,11 @@ def _compressed_tensors(settings: Mapping[str, Any]) -> GroupedLayout | str:
         return f"compressed-tensors in the format {_text(stored)}"
     if settings.get("kv_cache_scheme"):
         return "compressed-tensors with a quantized KV cache"
+    if settings.get("transform_config"):
+        return "compressed-tensors with transforms (transform_config)"
+    sparsity = settings.get("sparsity_config") or {}
+    if not isinstance(sparsity, dict) or sparsity.get("format") not in (None, "dense"):
+        return "compressed-tensors with sparse weights"
     groups = settings.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         return "compressed-tensors without config_groups"
@@ -133,7 +138,9 @@ def _reason_against(group: object) -> str | None:
         return f"{_text(bits)} bits of type {_text(kind)}"
     if weights.get("strategy") not in ("group", "channel"):
         return f"the strategy {_text(weights.get('strategy'))}"
-    return "quantized activations" if group.get("input_activations") else None
+    if group.get("format", "pack-quantized") not in (None, "pack-quantized"):
+        return f"a group in the format {_text(group['format'])}"
+    return "quantized activations" if group.get("input_activations") or group.get("output_activations") else None
 
 
 def _unknown(method: str, settings: Any) -> str:

@@ -18,6 +18,9 @@ Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
 Angles: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32]]"
 """Cosines and sines, shape (positions, sets of angles, rotary_dim) each."""
 
+_FIRST_POSITIONS = 64
+"""Positions in the first table, few enough for one of torch's threads: the first step would wait 0.15 s for others."""
+
 
 class RotaryTable:
     """Cosines and sines by position, computed once; sines are negated in the first half, as the step reads them.
@@ -48,7 +51,7 @@ class RotaryTable:
     def _grow(self, length: int) -> None:
         if length <= len(self._cos):
             return
-        positions = torch.arange(max(length, 2 * len(self._cos), 512))
+        positions = torch.arange(max(length, 2 * len(self._cos), _FIRST_POSITIONS))
         if not self._rotary:
             self._cos = self._sin = np.empty((len(positions), 0, 2 * self._half), np.float32)
             return

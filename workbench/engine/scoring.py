@@ -69,6 +69,6 @@ def _measure_rest(decoder: Decoder, cache: KVCache, token_ids: Sequence[int], al
     stats: list[TokenStats] = []
     for start in range(0, len(token_ids) - 1, _LOGITS_CHUNK):
         following = token_ids[start + 1 : start + 1 + _LOGITS_CHUNK]
-        logits = decoder.prefill(token_ids[start : start + len(following)], cache, every_position=True)
+        logits = decoder.decode_known(token_ids[start : start + len(following)], cache)
         stats += measure(logits, following, [alternatives] * len(following))
     return stats

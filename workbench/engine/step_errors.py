@@ -26,5 +26,7 @@ def error_for_caller(error: BaseException, model_name: str) -> BaseException:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """Return the first line of an error's message, with the second after a colon, or its type if it has none."""
+    first, _, rest = str(error).strip().partition("\n")
+    second = rest.strip().partition("\n")[0]
+    return (f"{first} {second}" if first.endswith(":") and second else first) or type(error).__name__

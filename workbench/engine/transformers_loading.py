@@ -75,6 +75,7 @@ def load_weights(kind: Any, folder: Path, dtype: torch.dtype, *, unused: str | N
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # `_check_present` names them, unlike transformers
             output_loading_info=True,
         )
     model: PreTrainedModel
@@ -101,7 +102,7 @@ def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -
     model_class: Any = _get_model_class(config, kind._model_mapping)  # noqa: SLF001 - there is no public name
     with _LOADING_LOCK, quiet():
         loaded: Any = model_class.from_pretrained(
-            None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+            None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
     model: PreTrainedModel
     model, report = loaded
@@ -112,8 +113,14 @@ def load_merged(kind: Any, folder: Path, dtype: torch.dtype, adapter: Adapter) -
 
 
 def _check_present(folder: Path, report: Mapping[str, Any], unused: str | None) -> None:
+    """Raise if a weight is missing or has another shape; transformers would initialize it at random."""
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise ModelFormatError(
+            f"{folder} has {name} in the shape {list(found)}, but {list(expected)} follows from config.json; fetch the "
+            "model again"
+        )
     missing = [name for name in sorted(report["missing_keys"]) if unused is None or unused not in name]
-    if missing:  # transformers would initialize them at random
+    if missing:
         some = ", ".join(missing[:3])
         raise ModelFormatError(f"{folder} lacks weights of its architecture, such as {some}; fetch the model again")
 

@@ -20,7 +20,7 @@ from workbench.found.searching import Candidate, candidates
 from workbench.machine import thread_count
 from workbench.records import FoundModel
 
-__all__ = ["Place", "find_models", "known_places"]
+__all__ = ["Place", "find_models", "known_places", "ollama_file"]
 
 
 def find_models(model_folders: Sequence[str | Path] = ()) -> list[FoundModel]:
@@ -40,6 +40,13 @@ def find_models(model_folders: Sequence[str | Path] = ()) -> list[FoundModel]:
         for model, (_, *others) in zip(described, named.values(), strict=True)
         if model is not None
     ]
+
+
+def ollama_file(name: str) -> Path | None:
+    """Return the file of a model by its name in Ollama, such as ``llama3.2:1b``; None if Ollama has none here."""
+    places = (place for place in known_places() if place.layout == "ollama")
+    found = (each.path for place in places for each in candidates(place) if each.name == name)
+    return next(found, None)
 
 
 def _identity(path: Path) -> tuple[int, int] | Path | None:

@@ -20,7 +20,7 @@ from workbench.engine.weight_sizes import RESERVE_BYTES, predict, stored_bytes
 from workbench.errors import ModelFormatError, WorkbenchError, shortened
 from workbench.found.safetensors_folder import FolderFacts, read_folder
 from workbench.found.searching import Candidate
-from workbench.gguf_files import GgufHeader, GgufModel, config_of, part_paths, precision_name, read_gguf_header
+from workbench.gguf_files import GgufHeader, config_of, join_parts, part_paths, precision_name, read_gguf_header
 from workbench.gguf_files.tensor_names import LAYOUTS
 from workbench.gguf_files.tensor_types import READ_TYPES
 from workbench.gguf_files.tokenizers import check_tokenizer
@@ -137,8 +137,7 @@ def _stamp(path: Path) -> _Stamp:
 def _file_problem(
     headers: Sequence[tuple[Path, GgufHeader]], architecture: str | None, weights_by_type: Mapping[str, int]
 ) -> str:
-    path, header = headers[0]
-    if other := header.other_content:
+    if other := headers[0][1].other_content:
         return f"it is of the type {shortened(other)} (general.type), not a model"
     if not weights_by_type:
         return "the file has no weights"
@@ -148,21 +147,17 @@ def _file_problem(
     unread = sorted(set(weights_by_type) - READ_TYPES)
     if unread:
         return f"weights of the type {unread[0]} cannot be read yet"
-    tensors = {
-        tensor.name: (tensor, part, of_part.data_start + tensor.offset)
-        for part, of_part in headers
-        for tensor in of_part.tensors
-    }
-    return _setting_problem(GgufModel(path, header, tensors))
+    return _setting_problem(headers)
 
 
-def _setting_problem(model: GgufModel) -> str:
-    """Return which setting of a file cannot be served, as opening it would say."""
+def _setting_problem(headers: Sequence[tuple[Path, GgufHeader]]) -> str:
+    """Return which setting of a file cannot be served, or how its parts do not match, as opening it would say."""
     try:
+        model = join_parts(headers)
         config_of(model)
         check_tokenizer(model.header.metadata)
     except ModelFormatError as error:
-        return _shortened_problem(error, model.path)
+        return _shortened_problem(error, headers[0][0])
     except ValueError as error:
         return f"it cannot be served: {error}"
     return ""

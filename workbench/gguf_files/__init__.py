@@ -15,7 +15,7 @@ from workbench.gguf_files.header import (
     part_paths,
     read_gguf_header,
 )
-from workbench.gguf_files.model import GgufModel, is_unchanged, read_gguf_model
+from workbench.gguf_files.model import GgufModel, is_unchanged, join_parts, read_gguf_model
 from workbench.gguf_files.tensor_types import precision_name
 
 GGUF_FACTS = "gguf.json"
@@ -31,6 +31,7 @@ __all__ = [
     "config_of",
     "is_later_part",
     "is_unchanged",
+    "join_parts",
     "part_paths",
     "precision_name",
     "read_gguf_header",

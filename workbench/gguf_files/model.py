@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -163,16 +163,26 @@ def read_gguf_model(path: Path, *, keeps_vocabulary: bool = False) -> GgufModel:
     headers = [read_gguf_header(part, keeps=keeps if part == path else ()) for part in parts]
     if other := headers[0].other_content:
         raise ModelFormatError(f"{path} is of the type {shortened(other)} (general.type), not a model.")
+    return join_parts(list(zip(parts, headers, strict=True)))
+
+
+def join_parts(parts: Sequence[tuple[Path, GgufHeader]]) -> GgufModel:
+    """Return the model of all parts of a GGUF file, from their paths and headers.
+
+    Raises:
+        ModelFormatError: two parts have one tensor, or they have another number of tensors than the first declares.
+    """
+    path, first = parts[0]
     tensors: dict[str, tuple[GgufTensor, Path, int]] = {}
-    for part, header in zip(parts, headers, strict=True):
+    for part, header in parts:
         for tensor in header.tensors:
             if tensor.name in tensors:
                 raise ModelFormatError(f"{part} has the tensor {shortened(tensor.name)} of another part again.")
             tensors[tensor.name] = tensor, part, header.data_start + tensor.offset
-    declared = headers[0].whole("split.tensors.count")
+    declared = first.whole("split.tensors.count")
     if declared is not None and declared != len(tensors):
         raise ModelFormatError(f"{path} declares {declared} tensors in all its parts; found {len(tensors)}.")
-    return GgufModel(path, headers[0], tensors)
+    return GgufModel(path, first, tensors)
 
 
 def is_unchanged(part: Mapping[str, Any]) -> bool:

@@ -53,8 +53,7 @@ class PointEdit:
                 raise InvalidRequestError(f"{field}.head", self.head, f"a head from 0 to {size[0] - 1}")
             size = size[1:]
         if not _fits(self.value.shape, size, has_keys="key" in kind.axes, rows=self._rows):
-            shape = (*size, "keys") if "key" in kind.axes else size
-            shown = "(" + ", ".join(map(str, shape)) + ")"
+            shown = str((*size, "keys") if "key" in kind.axes else size).replace("'", "")
             allowed = f"one number, or numbers of the shape {shown}, or one such row for each position"
             raise InvalidRequestError(f"{field}.value", f"the shape {self.value.shape}", allowed)
 

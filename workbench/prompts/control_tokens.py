@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -60,9 +61,19 @@ class ControlTokens:
         self.special_ids = {token.content: i for i, token in added.items() if token.special}
         self._known_ids = frozenset(self.ids.values())
         self._unknown = _unknown(tokenizer)
-        self._secret = _SecretTokenizer(tokenizer, self.ids)
+
+    @cached_property
+    def _secret(self) -> _SecretTokenizer:
+        """The second tokenizer, which few prompts need: Gemma's takes half a second to build.
+
+        Threads may build one each, whose secrets differ, so a prompt takes it once.
+        """
+        return _SecretTokenizer(self._tokenizer, self.ids)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.ids, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def encode_written(self, text: str, written: Iterable[Span]) -> EncodedPrompt:
         """Encode a text whose control tokens are those within the spans that a template has written."""
@@ -72,10 +83,10 @@ class ControlTokens:
         found = self._found(encoding, text, self._known_ids)
         if _agree(encoding, found, positions):  # the common case
             return _prompt(text, encoding, found)
-        names = self._secret.names
+        secret = self._secret
         segments = [text[end:start] for (_, end), (start, _) in pairwise([(0, 0), *spans, (len(text), 0)])]
-        secret = [names[text[start:end]] for start, end in spans]
-        return self._secret_prompt(text, "".join(map("".join, zip_longest(segments, secret, fillvalue=""))))
+        names = [secret.names[text[start:end]] for start, end in spans]
+        return self._secret_prompt(secret, text, "".join(map("".join, zip_longest(segments, names, fillvalue=""))))
 
     def find(self, text: str, written: Iterable[Span]) -> list[Span]:
         """Return the spans of control tokens that consist of nothing but these characters of the text."""
@@ -92,7 +103,7 @@ class ControlTokens:
         mask = encoding.special_tokens_mask
         if all(mask[index] for index in found):
             return _prompt(text, encoding, found)
-        return self._secret_prompt(text, text, add_special_tokens=add_special_tokens)
+        return self._secret_prompt(self._secret, text, text, add_special_tokens=add_special_tokens)
 
     def _found(self, encoding: Encoding, text: str, control_ids: AbstractSet[int]) -> list[int]:
         """Return indexes of the control tokens; the unknown token counts only if its own text is in the prompt."""
@@ -102,12 +113,14 @@ class ControlTokens:
         ids, offsets, unknown_id = encoding.ids, encoding.offsets, self.ids[self._unknown]
         return [index for index in indexes if ids[index] != unknown_id or text[slice(*offsets[index])] == self._unknown]
 
-    def _secret_prompt(self, plain: str, text: str, *, add_special_tokens: bool = False) -> EncodedPrompt:
+    def _secret_prompt(
+        self, secret: _SecretTokenizer, plain: str, text: str, *, add_special_tokens: bool = False
+    ) -> EncodedPrompt:
         """Encode by the secret tokenizer; ``text`` contains the control tokens in its spelling."""
-        secret = self._secret
+        known_ids = self._known_ids - secret.added_ids
         encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
         # A Unigram model has vocabulary entries for its control tokens and finds them in plain text: cut those in two.
-        while wrong := self._false_controls(encoding, text):
+        while wrong := self._false_controls(encoding, text, known_ids):
             text = _cut(text, wrong, secret.cut)
             encoding = encode(secret.tokenizer, text, add_special_tokens=add_special_tokens)
         tokens = [
@@ -117,9 +130,9 @@ class ControlTokens:
         ]
         return EncodedPrompt(plain, tuple(token_id for token_id, _ in tokens), tuple(own for _, own in tokens))
 
-    def _false_controls(self, encoding: Encoding, text: str) -> list[Span]:
+    def _false_controls(self, encoding: Encoding, text: str, known_ids: AbstractSet[int]) -> list[Span]:
         """Return spans that the secret tokenizer reads as control tokens although they are not secret names."""
-        found = self._found(encoding, text, self._known_ids - self._secret.added_ids)
+        found = self._found(encoding, text, known_ids)
         mask, offsets = encoding.special_tokens_mask, encoding.offsets
         return [offsets[index] for index in found if not mask[index]]
 

@@ -20,7 +20,7 @@ def _as_lists(value: Any) -> Any:
     if hasattr(value, "tolist"):
         import numpy as np
 
-        array = np.array(value, np.float32)
+        array = np.array(value, np.float64)
         array[array == -np.inf] = np.finfo(np.float32).min
         return array.tolist()
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

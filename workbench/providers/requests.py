@@ -69,6 +69,8 @@ class Request:
     """Shields that check the conversation and the answer. The router runs them; providers refuse them."""
     edits: tuple[Edit, ...] = ()
     """Changes of the numbers inside the model, in this order."""
+    capture: tuple[str, ...] = ()
+    """Names of points whose numbers the run has when it has ended; providers ignore them."""
     field: str = "content"
     """Path of the text or the conversation in errors: ``messages``, or in a batch ``content_batch[2]``."""
     answer_prefix: AnswerPrefix | None = None

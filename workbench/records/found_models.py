@@ -11,7 +11,8 @@ class FoundModel:
     """A model in a place where other programs keep theirs, as its headers describe it; None where unknown."""
 
     name: str
-    """Hub id or path, which can be given wherever a model is named; for Ollama's models, their name there."""
+    """Hub id or path, which can be given wherever a model is named; for Ollama's models their name there, which
+    `Workbench.register_model` takes."""
     place: str
     """``Ollama``, ``LM Studio``, ``Hugging Face``, ``llama.cpp`` or ``model_folders``."""
     format: Literal["gguf", "safetensors"]

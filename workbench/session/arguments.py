@@ -8,8 +8,12 @@ import warnings
 from typing import Any
 
 from workbench.errors import InvalidRequestError
+from workbench.insides import points_named
 from workbench.protocol import SamplingParams, sampling_conflict
 from workbench.records import Breakpoint
+
+MOST_LAYERS = 10_000
+"""More layers than any model has."""
 
 
 def checked_sampling(params: SamplingParams | None) -> SamplingParams:
@@ -33,6 +37,14 @@ def checked_breakpoints(breakpoints: object) -> tuple[Breakpoint, ...]:
     if not isinstance(breakpoints, list | tuple) or not all(isinstance(one, Breakpoint) for one in breakpoints):
         raise InvalidRequestError("breakpoints", breakpoints, "a list of Breakpoint")
     return tuple(breakpoints)
+
+
+def checked_capture(names: object) -> tuple[str, ...]:
+    """Return the names of points; whether a model has them is known once it is loaded."""
+    if not isinstance(names, list | tuple):
+        raise InvalidRequestError("capture", names, "a list of the names of points")
+    points_named(names, "capture", MOST_LAYERS)
+    return tuple(names)
 
 
 def checked_list(field: str, value: object) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
@@ -63,6 +64,19 @@ class RunInsides:
         texts = [insides.text(insides.token_ids[position]) for position in wanted]
         arrays = insides.capture(named, wanted)
         return Capture(arrays, wanted, texts, layers=insides.points.layers, derived=insides.points.derived)
+
+    @cached_property
+    def captured(self: OpenRun) -> Capture:
+        """Numbers at the points that ``capture`` of `Workbench.completion` named, once the run has ended; blocks.
+
+        Raises:
+            InvalidRequestError: the request named none.
+            WorkbenchError: the error that the run failed with; or as `capture`.
+        """
+        if not self.request.capture:
+            raise InvalidRequestError("capture", [], "a list of points, given to completion or chat_completion")
+        self.result()
+        return self.capture(list(self.request.capture))
 
     def capture_bytes(self: OpenRun, points: Sequence[str] | str, positions: Positions = None) -> int:
         """Return the memory that `capture` would take at its peak, in bytes; nothing is computed."""

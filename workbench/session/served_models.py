@@ -63,9 +63,9 @@ class ServedModels(Resources):
 
         Args:
             identifier: name of the model in requests.
-            source: catalog name, folder, GGUF file or hub id (``organization/name``, or ``organization/name@revision``)
-                of its weights, followed by a plus sign and a folder for a LoRA adapter, as in ``base+./adapter``. None
-                uses ``identifier``; a folder or file is then served under its own name.
+            source: catalog name, folder, GGUF file, hub id (``organization/name``, or ``organization/name@revision``)
+                or name in Ollama of its weights, followed by a plus sign and a folder for a LoRA adapter, as in
+                ``base+./adapter``. None uses ``identifier``; a folder or file is then served under its own name.
             provider_id: id of the provider; None uses the first one in the run config.
             precision: ``float32``, ``bf16``, ``fp8``, ``int8`` or ``int4``. None uses the precision in the provider's
                 run config; without one, int4 for catalog models, its own for a GGUF file, and float32, the
@@ -81,6 +81,8 @@ class ServedModels(Resources):
             InvalidRequestError: the name is taken or not allowed, or the provider, precision or device does not exist.
             WorkbenchError: the provider refused the model; nothing has changed.
         """
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress", progress, "a function of a stage, bytes and all bytes")
         if provider_id is None:
             provider_id = next(iter(self._stack.providers), "")
         chosen = {name: given for name, given in (("precision", precision), ("device", device)) if given is not None}

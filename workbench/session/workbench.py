@@ -34,7 +34,14 @@ from workbench.protocol import (
 from workbench.providers.capabilities import refuse_method
 from workbench.providers.requests import Request, snapshot
 from workbench.records import Breakpoint, Control
-from workbench.session.arguments import checked_breakpoints, checked_list, checked_name, checked_sampling, checked_text
+from workbench.session.arguments import (
+    checked_breakpoints,
+    checked_capture,
+    checked_list,
+    checked_name,
+    checked_sampling,
+    checked_text,
+)
 from workbench.session.conversation import (
     AnswerChoice,
     AnswerSettings,
@@ -96,12 +103,14 @@ class Workbench(ServedModels, ModelInsides, Views):
         response_format: ResponseFormat | None = None,
         breakpoints: Sequence[Breakpoint] = (),
         edits: list[Edit] | None = None,
+        capture: Sequence[str] = (),
     ) -> CompletionRun:
         """Continue a text and return the run at once. The parameters are those of ``Inference.completion``.
 
         Args:
             breakpoints: conditions at which the run pauses.
             edits: changes of the numbers inside the model; see `Run.edit`.
+            capture: names of points, as `points` lists them, whose numbers ``run.captured`` has at the end.
 
         Raises:
             ModelNotFoundError, InvalidRequestError: before any compute. Errors that only the model can detect are
@@ -116,7 +125,7 @@ class Workbench(ServedModels, ModelInsides, Views):
             response_format=response_format,
             edits=edits,
         )
-        return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
+        return self._start(body, breakpoints, capture)
 
     def chat_completion(
         self,
@@ -132,6 +141,7 @@ class Workbench(ServedModels, ModelInsides, Views):
         shields: list[str] | None = None,
         breakpoints: Sequence[Breakpoint] = (),
         edits: list[Edit] | None = None,
+        capture: Sequence[str] = (),
     ) -> ChatRun:
         """Answer a conversation and return the run at once. The parameters are those of the protocol.
 
@@ -142,6 +152,7 @@ class Workbench(ServedModels, ModelInsides, Views):
                 it is part of the run. If one refuses a sentence, the run fails there; ``run.violation`` says why.
             breakpoints: conditions at which the run pauses.
             edits: changes of the numbers inside the model; see `Run.edit`.
+            capture: names of points, as `points` lists them, whose numbers ``run.captured`` has at the end.
         """
         body = ChatCompletionRequest.model_construct(
             sampling_params=checked_sampling(sampling_params),
@@ -155,7 +166,7 @@ class Workbench(ServedModels, ModelInsides, Views):
             shields=shields,
             edits=edits,
         )
-        return self.start(replace(Request.from_body(body), breakpoints=checked_breakpoints(breakpoints)))
+        return self._start(body, breakpoints, capture)
 
     def ask(
         self,
@@ -333,6 +344,14 @@ class Workbench(ServedModels, ModelInsides, Views):
             )
 
         return Conversation(start_answer, functions, tool_choice=tool_choice, tools=described)
+
+    def _start(
+        self, body: CompletionRequest | ChatCompletionRequest, breakpoints: Sequence[Breakpoint], capture: Sequence[str]
+    ) -> Run[Any, Any]:
+        request = Request.from_body(body)
+        return self.start(
+            replace(request, breakpoints=checked_breakpoints(breakpoints), capture=checked_capture(capture))
+        )
 
     def _host(self, start: Callable[..., Any]) -> RunHost:
         return RunHost(self._loop.start, start, self._render, self.card, self.inference.attribution)

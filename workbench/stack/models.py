@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench import catalog
-from workbench.errors import ModelNotFoundError
+from workbench.errors import InvalidRequestError, ModelNotFoundError
+from workbench.paths import typed_path
 from workbench.protocol import ModelDef, ModelDefWithProvider
 from workbench.stack.registry import Registry
 from workbench.stack.resources import ResourceKind
@@ -88,13 +89,30 @@ def model_from(
     """Return the definition of a model as a user describes it; without a source, ``identifier`` is the source too.
 
     A folder or GGUF file becomes an absolute path, because the next start may be in another directory, and so does the
-    folder of an adapter. One that is passed as the identifier lends the model its name.
+    folder of an adapter. One that is passed as the identifier lends the model its name. The name of a model in Ollama
+    on this machine, such as ``llama3.2:1b``, becomes the path of its file.
+
+    Raises:
+        InvalidRequestError: a field has a value of another type.
     """
     named, field = (identifier, "identifier") if source is None else (source, "source")
-    if isinstance(named, str | Path):
-        named = str(named)
-        identifier = catalog.served_name(named, field) if source is None else identifier
-        named = catalog.absolute_source(named, field)
+    if not isinstance(named, str | Path):
+        raise InvalidRequestError(field, named, "a text or a Path")
+    text = str(typed_path(named, field).absolute()) if isinstance(named, Path) else named
     return ModelDefWithProvider(
-        identifier=identifier, llama_model=named, metadata={} if metadata is None else metadata, provider_id=provider_id
+        identifier=catalog.served_name(text, field) if source is None else identifier,
+        llama_model=_with_file_of_ollama(catalog.absolute_source(text, field)),
+        metadata={} if metadata is None else metadata,
+        provider_id=provider_id,
     )
+
+
+def _with_file_of_ollama(source: str) -> str:
+    """Return a source with the file of its base model if that is a name in Ollama, which always has a colon."""
+    parts = catalog.split_source(source)
+    if ":" not in parts.base:
+        return source
+    from workbench.found import ollama_file
+
+    file = ollama_file(parts.base)
+    return source if file is None else str(replace(parts, base=str(file)))

@@ -102,7 +102,7 @@ class UrlSources:
 
 def checked_root(value: str | None, field: str) -> str | None:
     """Return the path of a root; raise `InvalidRequestError` unless it is None or an existing folder."""
-    if value is not None and not (value and typed_path(value, field).is_dir()):
+    if value is not None and not (value and os.path.isdir(typed_path(value, field))):  # noqa: PTH112 - Path.is_dir may raise OSError
         raise InvalidRequestError(field, value, "an existing folder")
     return value
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,41 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         catalog.resolve(str(folder))
 
 
+@pytest.mark.parametrize("weight_map", [{}, {"a": ""}, {"a": ".."}, {"a": "config.json"}, {"a": "x.bin"}])
+def test_an_index_lists_safetensors_files(folder: Path, weight_map: dict[str, str]) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelFormatError, match=r"index\.json is damaged: it must list \*\.safetensors files; got '"):
+        catalog.resolve(str(folder))
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "sub/model.safetensors"])
 def test_a_shard_outside_the_folder_is_refused(folder: Path, shard: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(ModelFormatError, match="outside its folder"):
         catalog.resolve(str(folder))
+
+
+def refusing(path: object, *_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_a_folder_that_may_not_be_entered_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refusing)
+        for name in (str(folder), f"{folder}/model.gguf"):
+            with pytest.raises(UnknownModelError, match="cannot be read: Permission denied"):
+                catalog.resolve(name)
+        with pytest.raises(UnknownModelError, match=r"the adapter .* cannot be read: Permission denied"):
+            catalog.resolve_folders(f"{folder}+{folder}")
+
+
+@pytest.mark.parametrize("name", ["", "model.gguf"])
+def test_a_file_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    with monkeypatch.context() as patch:
+        patch.setattr("io.open", refusing)
+        with pytest.raises(ModelFormatError, match=f"{name or 'config.json'} cannot be read: Permission denied"):
+            catalog.resolve(str(folder / name))
 
 
 def test_a_path_upwards_is_refused_though_a_model_lies_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_the_angles_are_to_the_bit_those_of_transformers(both: Both) -> None:
     fused, general = both
     base: Any = general.model.base_model
     positions = torch.arange(512)
-    for mine, layer_type in zip(fused._rotary._tables[-1]._rotary, fused._structure.rotary, strict=True):
+    for mine, layer_type in zip(fused._step._rotary._tables[-1]._rotary, fused._structure.rotary, strict=True):
         theirs = base.rotary_emb(torch.empty(0), positions.unsqueeze(0), *([layer_type] if layer_type else []))
         order = head_order(fused._structure)[: fused._structure.rotary_dim]
         for found, exact in zip(mine(positions), theirs, strict=True):
@@ -193,19 +193,14 @@ def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
     def read(text: list[int]) -> Any:
         cache = decoder.new_cache()
         if text[:-1]:
-            decoder.prefill(text[:-1], cache, every_position=True)
+            decoder.decode_known(text[:-1], cache)
         return cache
 
     with torch.inference_mode():
         alone = torch.cat([decoder.decode([text[-1]], [read(text)]).logits for text in texts])
         assert torch.equal(decoder.decode([text[-1] for text in texts], [read(text) for text in texts]).logits, alone)
         text, pieces, single = some_ids(70), decoder.new_cache(), decoder.new_cache()
-        together = torch.cat(
-            [
-                decoder.prefill(text[:40], pieces, every_position=True),
-                decoder.prefill(text[40:], pieces, every_position=True),
-            ]
-        )
+        together = torch.cat([decoder.decode_known(text[:40], pieces), decoder.decode_known(text[40:], pieces)])
         assert torch.equal(together, torch.cat([decoder.decode([one], [single]).logits for one in text]))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny_models import bpe_tokenizer, llama_like, save_config
-from workbench.engine.fused import _FEW_TOKENS, STEP_TOKENS, FusedDecoder
+from workbench.engine.fused import STEP_TOKENS, FusedDecoder
 from workbench.engine.fused_cache import FusedCache
 from workbench.engine.kernels import prompt, step, step_memory
 from workbench.engine.kernels import row_reductions as rows
@@ -160,7 +160,7 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
     decoder = decoder_of(save_config(tmp_path / "llama", sized, bpe_tokenizer(384), seed=2), "float32")
     with torch.inference_mode():
         logits, summaries = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
-    assert decoder._team.threads == threads
+    assert decoder._step._team.threads == threads
     for row, summary in zip(logits, summaries, strict=True):
         assert isinstance(summary, rows.LogitsSummary)
         values, places = rows.top_k_values(row, min(rows.SUMMARIZED, vocab))
@@ -171,17 +171,17 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_short_piece_of_a_prompt_is_read_as_if_token_by_token(folder: Path, precision: Precision) -> None:
+def test_known_tokens_are_decoded_as_if_one_by_one(folder: Path, precision: Precision) -> None:
     decoder = decoder_of(folder, precision)
     text = list(range(7, 60))
     with torch.inference_mode():
         one, other = decoder.new_cache(), decoder.new_cache()
         decoder.prefill(text, one)
         decoder.prefill(text, other)
-        piece = decoder.prefill(text[:STEP_TOKENS], one, every_position=True)
-        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text[:STEP_TOKENS]])
+        piece = decoder.decode_known(text, one)
+        singly = torch.cat([decoder.decode([token_id], [other]).logits for token_id in text])
     assert torch.equal(piece, singly)
-    assert one.length == other.length == len(text) + STEP_TOKENS
+    assert one.length == other.length == 2 * len(text) > STEP_TOKENS
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -241,8 +241,7 @@ def test_a_prompt_is_the_same_however_it_is_cut_and_whoever_computes_it(
     folder: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, found = [5 + 7 * index % 350 for index in range(700)], []
-    few = _FEW_TOKENS[decoder_of(folder, precision)._prompts.arithmetic]
-    short = list(itertools.accumulate([few + 1] * 6))
+    short = list(itertools.accumulate([1, 2, 5, 12, 13, 31, 40]))
     for threads, cuts in [(1, []), (2, [41, 83, 300, 412]), (3, [45]), (7, [512]), (2, short)]:
         monkeypatch.setattr("workbench.engine.packing.thread_count", lambda threads=threads: threads)
         decoder = decoder_of(folder, precision)

@@ -152,14 +152,18 @@ def test_every_family_answers_warm_as_it_does_cold(engine_of: MakeEngine, tiny_m
 
 
 def test_a_continuation_reuses_all_but_what_is_new(engine_of: MakeEngine, tiny_model: LoadedModel) -> None:
-    """The next turn of a chat continues prompt and answer; every family reuses it, sliding windows included."""
+    """The next turn of a chat continues prompt and answer; every family reuses it, sliding windows included.
+
+    Where prompts are computed in another way than answers, the answer is read again, so that both runs are equal.
+    """
     warm, cold = engine_of(model=tiny_model, prefix_cache_bytes=BUDGET), engine_of(model=tiny_model)
     first = generate(warm, asking(LONG))
     assert first.started.reused_tokens == 0
     turn = [*LONG, *first.ids, 3, 4, 5]
     second = generate(warm, asking(turn))
-    assert second.started.reused_tokens == len(LONG) + len(first.ids) - 1
-    check_same(second, generate(cold, asking(turn)))
+    is_alike = tiny_model.decoder.reads_as_it_decodes
+    assert second.started.reused_tokens == len(LONG) - 1 + (len(first.ids) if is_alike else 0)
+    check_same(second, generate(cold, asking(turn)), 1e-5 if is_alike else 0.0)
 
 
 def test_croppable_families_reuse_the_shared_beginning(engine_of: MakeEngine, tiny_llama: LoadedModel) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.fakes.listening import generate
 from workbench.engine.loading import load
+from workbench.engine.model_folder import check_config
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.scheduler import Engine
 from workbench.errors import ModelFormatError, ModelLoadError, NumericalError, UnprovenModelError, UnsafeModelError
@@ -80,7 +81,8 @@ def test_a_missing_tensor_is_refused_and_never_made_up(folder: Path, fast: bool)
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_tensor_of_another_shape_is_refused(folder: Path, fast: bool) -> None:
     change(folder / "config.json", intermediate_size=64)
-    with pytest.raises(ModelFormatError):
+    shapes = r"layers\.0\.mlp\.down_proj\.weight in the shape \[32, 48\], but \[32, 64\] follows from config\.json"
+    with pytest.raises(ModelFormatError, match=shapes):
         load(folder, fast=fast)
 
 
@@ -122,10 +124,42 @@ def test_a_config_of_nonsense_is_refused_by_its_folder(folder: Path, values: dic
         load(folder, fast=fast)
 
 
+ODD: list[Any] = [3, {}, [3], True]
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        *(({"architectures": value}, "architectures to .*; a list of names") for value in (*ODD, "x")),
+        *(({"model_type": value}, "model_type to .*; a name") for value in ODD),
+        *(({name: 2**70}, f"{name} to .*; at most 10,000") for name in ("num_hidden_layers", "n_layer", "num_labels")),
+        ({"vision_config": {"depth": 10**9}}, "depth to 1000000000; at most 10,000"),
+    ],
+)
+def test_values_that_transformers_uses_unchecked_are_refused_before_it_reads_them(
+    folder: Path, values: dict[str, Any], words: str
+) -> None:
+    change(folder / "config.json", **values)
+    with pytest.raises(ModelFormatError, match=rf"config\.json sets {words}"):
+        check_config(folder)
+
+
+def test_a_field_that_transformers_refuses_is_named_with_the_type_that_it_expects(folder: Path) -> None:
+    change(folder / "config.json", num_hidden_layers="x")
+    with pytest.raises(ModelFormatError, match=r"'num_hidden_layers': TypeError: .* expected int, got str"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        *('{"eos_token_id": "2"}', '{"eos_token_id": [2, "x"]}', '{"eos_token_id": true}', '{"eos_token_id": 2.0}'),
+        *(
+            '{"eos_token_id": [2, null]}',
+            '{"eos_token_id": "2"}',
+            '{"eos_token_id": [2, "x"]}',
+            '{"eos_token_id": true}',
+            '{"eos_token_id": 2.0}',
+        ),
         *('{"suppress_tokens": 7}', '{"max_new_tokens": "x"}', "[1]", "{", "null"),
     ],
 )

@@ -170,9 +170,14 @@ def test_zero_biases_that_gptq_adds_are_left_out(folders: Callable[[str], tuple[
 GPTQ, PACKED = FORMATS["gptq"].settings, FORMATS["symmetric"].settings
 
 
+def changed_group(**settings: Any) -> dict[str, Any]:
+    (group,) = PACKED["config_groups"].values()
+    return PACKED | {"config_groups": {"group_0": group | settings}}
+
+
 def changed(**weights: Any) -> dict[str, Any]:
     (group,) = PACKED["config_groups"].values()
-    return PACKED | {"config_groups": {"group_0": group | {"weights": group["weights"] | weights}}}
+    return changed_group(weights=group["weights"] | weights)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +193,14 @@ def changed(**weights: Any) -> dict[str, Any]:
         ({"quant_method": "awq", "bits": 4, "zero_point": False}, "AWQ without zero points"),
         (PACKED | {"format": "float-quantized"}, "compressed-tensors in the format float-quantized"),
         (PACKED | {"kv_cache_scheme": {"num_bits": 8}}, "a quantized KV cache"),
+        (
+            PACKED | {"transform_config": {"config_groups": {"R4": {"type": "hadamard"}}}},
+            "compressed-tensors with transf",
+        ),
+        (PACKED | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "compressed-tensors with sparse weights"),
+        (PACKED | {"sparsity_config": [1]}, "compressed-tensors with sparse weights"),
+        (changed_group(output_activations={"num_bits": 8}), "compressed-tensors with quantized activations"),
+        (changed_group(format="nvfp4-pack-quantized"), "a group in the format nvfp4-pack-quantized"),
         (PACKED | {"config_groups": {}}, "without config_groups"),
         (changed(num_bits=8), "compressed-tensors with 8 bits of type int"),
         (changed(type="float"), "compressed-tensors with 4 bits of type float"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from workbench.engine.model_folder import check_folder
 from workbench.engine.weight_sizes import RESERVE_BYTES
 from workbench.errors import ModelFormatError
 from workbench.found import find_models, known_places
+from workbench.gguf_files import read_gguf_model
 from workbench.records import FoundModel
 
 
@@ -198,6 +200,16 @@ def test_what_cannot_be_served_says_why(home: Path, config: dict[str, object], w
     assert words in model.problem
 
 
+def test_a_generation_config_is_refused_as_loading_refuses_it(home: Path) -> None:
+    path = write_folder(home / "mine/model") / "generation_config.json"
+    for content in ("[1]", "", '{"eos_token_id": [2, null]}', '{"eos_token_id": "2"}'):
+        path.write_text(content)
+        (model,) = find_models([home / "mine"])
+        with pytest.raises(ModelFormatError) as refused:
+            check_folder(path.parent)
+        assert str(path.parent / model.problem) == str(refused.value)
+
+
 def test_an_adapter_beside_a_model_is_refused_as_loading_refuses_it(home: Path) -> None:
     folders = write_folder(home / "mine/whole"), write_folder(home / "mine/sentences"), write_folder(home / "mine/lora")
     for folder in folders:
@@ -250,6 +262,15 @@ def test_damaged_and_incomplete_models_are_listed_with_their_problem(home: Path)
     assert "only as pickles" in problems["pickled"]
     assert "it has no tokenizer.json" in problems["no tokenizer"]
     assert not any(str(home) in problem for problem in problems.values())
+
+
+def test_parts_that_do_not_match_are_listed_as_opening_refuses_them(home: Path) -> None:
+    first = write_gguf(home / "mine/twice-00001-of-00002.gguf")
+    shutil.copyfile(first, home / "mine/twice-00002-of-00002.gguf")
+    (found,) = find_models([home / "mine"])
+    assert found.problem == "twice-00002-of-00002.gguf has the tensor 'blk.0.ffn_up.weight' of another part again."
+    with pytest.raises(ModelFormatError, match=re.escape(found.problem)):
+        read_gguf_model(first)
 
 
 def test_a_model_that_is_too_large_says_which_precision_fits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from workbench.protocol import (
     CompletionMessage,
     CompletionResponse,
     CompletionResponseStreamChunk,
+    Edit,
     EmbeddingsResponse,
     Inference,
     InterleavedTextMedia,
@@ -51,6 +52,7 @@ class Parrot:
         stream: bool | None = False,
         logprobs: LogProbConfig | None = None,
         response_format: ResponseFormat | None = None,
+        edits: list[Edit] | None = None,
     ) -> Any:
         return self._stream(str(content)) if stream else self._whole(str(content))
 
@@ -90,7 +92,7 @@ def test_completion_is_plain_and_the_signature_at_run_time_is_the_whole_one() ->
     assert not inspect.iscoroutinefunction(Inference.completion)
     assert list(inspect.signature(Inference.chat_completion).parameters) == [
         *("self", "model", "messages", "sampling_params", "tools", "tool_choice", "tool_prompt_format"),
-        *("stream", "logprobs", "response_format", "retrieval", "shields"),
+        *("stream", "logprobs", "response_format", "retrieval", "shields", "edits"),
     ]
     assert inspect.get_annotations(Inference)["model_store"] == "ModelStore"
 

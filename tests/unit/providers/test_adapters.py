@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_adapters import applied, greedy_ids, save_adapter
-from workbench import Workbench
+from workbench import Workbench, catalog
 from workbench.engine.adapters import WEIGHTS
 from workbench.engine.model_folder import ADAPTER_CONFIG
 from workbench.errors import ConfigError, ModelFormatError, UnknownModelError
@@ -133,6 +133,20 @@ async def test_an_adapter_that_cannot_be_served_is_refused_at_registration(
 def test_a_wrong_entry_is_named_by_its_path(provider_of: Make, entry: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         provider_of(models=[entry])
+
+
+async def test_an_adapter_of_an_entry_is_a_folder_whatever_lies_beside_it(
+    tiny_folders: Folders, adapters: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider_of: Make
+) -> None:
+    for name, folder in (("base", tiny_folders["llama"]), ("one", adapters["one"]), ("base+one", tiny_folders["gpt2"])):
+        shutil.copytree(folder, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (model,) = await provider_of(models=[{"model": "base", "adapter": "one"}]).list_models()
+    assert model.identifier == "base+one"
+    assert catalog.resolve_folders(model.llama_model) == catalog.ModelFolders(tmp_path / "base", tmp_path / "one")
+    (model,) = await provider_of(models=[{"model": "base", "adapter": "nowhere"}]).list_models()
+    with pytest.raises(UnknownModelError, match=r"the adapter '\./nowhere': there is no folder"):
+        catalog.resolve_folders(model.llama_model)
 
 
 def test_folders_of_a_registered_model_become_absolute(

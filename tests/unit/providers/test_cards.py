@@ -18,7 +18,7 @@ from tests.tiny_models import bpe_tokenizer, save_config, save_model
 from workbench import catalog
 from workbench.engine.context_length import DEFAULT_CONTEXT_LENGTH
 from workbench.engine.precision import PRECISIONS
-from workbench.errors import ModelNotFoundError
+from workbench.errors import ModelFormatError, ModelNotFoundError
 from workbench.machine import memory_limit_bytes
 from workbench.protocol import SamplingParams
 from workbench.providers.transformers import TransformersProvider
@@ -173,6 +173,15 @@ def test_a_model_that_cannot_be_loaded_still_has_a_card(
             (folder / "config.json").unlink()
     card = provider.card("model")
     assert (card.identifier, card.loaded, card.parameters) == ("model", False, None)
+
+
+def test_a_template_that_is_no_text_is_refused(provider_of: Make, tiny_folders: Folders, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folders["llama"], tmp_path / "model")
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    provider = provider_of(folder)
+    assert not provider.card("model").has_chat_template
+    with pytest.raises(ModelFormatError, match=r"model has no tokenizer that can be loaded .*'utf-8'"):
+        provider.load("model")
 
 
 def test_an_unknown_model_has_no_card(provider_of: Make, tiny_folders: Folders) -> None:

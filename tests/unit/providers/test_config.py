@@ -42,6 +42,7 @@ def test_what_is_configured_is_allowed(tmp_path: Path) -> None:
         ({"models": ["a", ""]}, r"models\[1\] must be .*1 character"),
         ({"image_root": "~nobody-here/x"}, "image_root must be a path whose ~ names a user"),
         ({"image_root": __file__}, "image_root must be an existing folder"),
+        ({"image_root": "x" * 5000}, "image_root must be an existing folder"),
         *(
             ({"image_hosts": ["a.example", host]}, "image_hosts must be hosts as name or name:port")
             for host in ("http://a.example", "a.example/x", "*", "*.example", "", "a b", "u@a.example", "a.example:0")

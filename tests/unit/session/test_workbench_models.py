@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.found_models import empty_home
+from tests.fakes.found_models import empty_home, write_ollama
+from tests.fakes.gguf_models import write_gguf_model
 from tests.tiny_models import save_model
 from tests.unit.widgets.recorded_page import recorded_page
 from workbench import Workbench
 from workbench.errors import InvalidRequestError, ModelNotFoundError, UnknownModelError, WorkbenchError
 from workbench.protocol import SamplingParams
+from workbench.stack.models import model_from
 from workbench.widgets import ModelPicker
 
 FEW = SamplingParams(max_tokens=2)
@@ -152,7 +154,7 @@ def test_an_unregistered_model_of_the_config_gives_its_memory_back_and_returns_w
         (("", "smollm2-135m-instruct"), InvalidRequestError, "identifier"),
         ((5,), InvalidRequestError, "identifier"),
         (("x" * 300,), InvalidRequestError, "identifier"),
-        (("third", 5), InvalidRequestError, "llama_model"),
+        (("third", 5), InvalidRequestError, "source"),
         (("third", ""), UnknownModelError, "''"),
     ],
 )
@@ -283,3 +285,46 @@ def test_a_model_that_is_found_is_served_by_its_name(tmp_path: Path, monkeypatch
         card = bench.card(bench.register_model(found.name).identifier)
         facts = (card.architecture, card.parameters, card.precision, card.predicted_memory_bytes)
         assert facts == (found.architecture, found.parameters, found.fits_in, found.memory_bytes)
+
+
+def test_a_model_of_ollama_is_served_by_its_name_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = empty_home(tmp_path / "home", monkeypatch)
+    write_gguf_model(tmp_path / "x.gguf", "llama")
+    blob = write_ollama(home / ".ollama/models", "hf.co/someone/tiny:Q8_0", (tmp_path / "x.gguf").read_bytes())
+    local = {"provider_id": "local", "provider_type": "inline::transformers", "config": {}}
+    with Workbench({"providers": {"inference": [local]}}) as bench:
+        (found,) = bench.models_found()
+        registered = bench.register_model(found.name)
+        assert (registered.identifier, registered.llama_model) == ("hf.co/someone/tiny:Q8_0", str(blob))
+        assert said(bench, found.name)
+        with pytest.raises(UnknownModelError, match=r"'tiny:Q4_0' is not a model: .*A model of Ollama can be named"):
+            bench.register_model("tiny:Q4_0")
+
+
+def test_a_field_of_the_wrong_type_is_named_as_the_caller_names_it(bench: Workbench, folder: Path) -> None:
+    wrong: list[Any] = [5, bytes(folder), [str(folder)], {"model": str(folder)}]
+    for value in wrong:
+        with pytest.raises(InvalidRequestError, match="source must be a text or a Path"):
+            bench.register_model("mine", value)
+        with pytest.raises(InvalidRequestError, match="identifier must be a text or a Path"):
+            bench.register_model(value)
+        with pytest.raises(InvalidRequestError, match="progress must be a function"):
+            bench.register_model("mine", folder, progress=value)
+    assert names(bench) == ["tiny-gpt2", "exact/tiny-gpt2"]
+
+
+def test_paths_are_those_of_files_wherever_the_process_is_started_next(
+    bench: Workbench, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder.parent / "x.gguf"
+    write_gguf_model(file, "llama")
+    (folder.parent / "all-minilm-l6-v2").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    for source in ("../x.gguf", "gguf:../x.gguf", Path("..", "x.gguf")):
+        assert bench.register_model("file", source).llama_model == str(file)
+    with pytest.raises(UnknownModelError, match=f"there is no folder '{folder / 'nowhere'}'"):
+        bench.register_model("mine", Path("nowhere"))
+    with pytest.raises(UnknownModelError, match=f"there is no file '{folder / 'nowhere.gguf'}'"):
+        bench.register_model("nowhere.gguf")
+    monkeypatch.chdir(folder.parent)
+    assert model_from("catalog", "all-minilm-l6-v2", "", None).llama_model == "all-minilm-l6-v2"

@@ -61,7 +61,7 @@ class Replay:
             size = PREFILL_CHUNK if self._decoder.supports_chunked_prefill else body
             read_part(self._decoder, next_part(self._prompt[:body], self._images, done, size), self._cache)
         elif isinstance(self._cache, FusedCache):
-            self._decoder.prefill(token_ids[done : done + FORCED_CHUNK], self._cache, every_position=True)
+            self._decoder.decode_known(token_ids[done : done + FORCED_CHUNK], self._cache)
         else:
             self._decoder.decode([token_ids[done]], [self._cache])
         return self.length >= len(token_ids)

@@ -87,6 +87,8 @@ def request_json(request: Request) -> Json:
     """Return the JSON by which equal requests are found; a provider gets them without shields and retrieval."""
     omitted = ("model", "stream", "shields", "retrieval")
     wire: Json = {name: value for name, value in request.body() if name not in omitted}
+    if not request.edits:
+        wire.pop("edits")  # calls that were recorded before there were edits have none
     if not request.tools:
         wire.pop("tool_choice", None)
         wire.pop("tool_prompt_format", None)

@@ -26,6 +26,7 @@ from workbench.engine.quantization_settings import stored_format
 from workbench.engine.quantized_folders import check_decoder
 from workbench.engine.vision import FAMILIES, processor_template
 from workbench.errors import InvalidRequestError, ModelFormatError, WorkbenchError
+from workbench.paths import reason
 from workbench.prompts.templates import template_sha256, template_sources
 from workbench.protocol import ModelDef
 from workbench.providers.transformers.config import TransformersConfig
@@ -246,12 +247,19 @@ def template_facts(sources: Mapping[str, str]) -> dict[str, Any]:
     return {"has_chat_template": True, "chat_template": text, "template_sha256": template_sha256(sources)}
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(f"{path} cannot be read as a chat template: {reason(error)}") from error
+
+
 def _template_sources(folder: Path, *, reads_images: bool) -> dict[str, str]:
     """Return the templates that the tokenizer would load, or the processor's if the model reads images."""
     if reads_images and (template := processor_template(folder)):
         return {"default": template}
     files = {"default": folder / "chat_template.jinja"}
     files |= {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
-    sources = {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}
+    sources = {name: _read_text(path) for name, path in files.items() if path.is_file()}
     config = folder / "tokenizer_config.json"
     return sources or template_sources(read_json(config).get("chat_template") if config.exists() else None)

@@ -35,8 +35,12 @@ class AdaptedModel(ConfigModel):
 
     @property
     def source(self) -> str:
-        """Name of the base model, a plus sign and the adapter's folder."""
-        return str(catalog.ModelSource(self.model, self.adapter))
+        """Name of the base model, a plus sign and the adapter's folder, written as a path.
+
+        Otherwise ``model+adapter`` could be the name of a folder as well.
+        """
+        adapter = self.adapter if catalog.looks_like_path(self.adapter) else f"./{self.adapter}"
+        return str(catalog.ModelSource(self.model, adapter))
 
 
 class TransformersConfig(ProviderConfig):

@@ -64,7 +64,7 @@ class PreparedRequest:
             constraint=constraint,
             kept=tuple(map(token_stats, answer_prefix.kept)),
             given_ids=answer_prefix.given_ids,
-            edits=point_edits(self.request.edits, served.engine.model.decoder.points),
+            edits=point_edits(self.request.edits, served.engine.model.decoder),
             watches=tuple(
                 watch_of(one, self.use.parser(served.encoder, prompt) if one.tool_call else None, vocabulary)
                 for one in self.request.breakpoints

@@ -70,7 +70,8 @@ export function foundModels(model, request) {
 }
 
 /**
- * Source, name and precision to register a model with: a GGUF file keeps its own, and Ollama's files have no names.
+ * Source, name and precision to register a model with: a GGUF file keeps its own precision, and a file of Ollama, which
+ * is named by its digest, its name there.
  *
  * @param {Found} found
  */
@@ -78,8 +79,7 @@ export function registered(found) {
   if (found.format !== "gguf") {
     return { source: found.name, name: "", precision: found.fits_in === "float32" ? null : found.fits_in };
   }
-  const name = found.place === "Ollama" ? (found.name.split("/").pop() ?? "") : "";
-  return { source: found.path, name, precision: null };
+  return { source: found.place === "Ollama" ? found.name : found.path, name: "", precision: null };
 }
 
 /** @param {Found} found @param {HTMLElement} action */

@@ -75,7 +75,16 @@ def test_arcs_go_from_the_chosen_token_to_those_that_it_attends_to(modules: Modu
     arcs = page.locator(".wb-arcs path")
     expect(arcs).to_have_count(len(weights))  # a part of the head is spread evenly
     last = arcs.last  # the strongest is drawn over the others
-    expect(last.locator("title")).to_have_text(f"Token 1 “<|im_start|>”: {100 * weights[0]:.1f} %")
+    expect(last).to_have_attribute("data-wb-position", "0")
+    options.first.hover()
+    expect(page.get_by_role("tooltip")).to_have_text(f"<|im_start|> token 1: {100 * weights[0]:.1f} %")
+    options.last.hover()
+    expect(page.get_by_role("tooltip")).to_have_text(f". token {TEXT}, after the chosen one")
+    at = last.evaluate(
+        "(one) => { const { x, y } = one.getPointAtLength(40).matrixTransform(one.getScreenCTM()); return [x, y]; }"
+    )
+    page.mouse.move(*at)
+    expect(page.get_by_role("tooltip")).to_contain_text("token 1:")
     widths = arcs.evaluate_all("(all) => all.map((one) => Number(one.getAttribute('stroke-width')))")
     assert widths == sorted(widths)
     ends = last.evaluate("(one) => { const end = one.getPointAtLength(0); return [end.x, one.getBBox().width]; }")

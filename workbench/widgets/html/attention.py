@@ -51,7 +51,7 @@ def _drawing(labels: Sequence[str], row: Mapping[str, Any]) -> str:
     first = max(0, position + 1 - MOST_TOKENS)
     keys = [key for key in strongest(weights) if key >= first]
     arcs = "".join(_arc(key - first, position - first, weights[key]) for key in reversed(keys))
-    names = "".join(_name(at, labels[key], weights[key]) for at, key in enumerate(range(first, position + 1)))
+    names = "".join(_name(at, labels[key]) for at, key in enumerate(range(first, position + 1)))
     width, height = (position - first + 1) * _PITCH + _NAMES // 2, _ARCS + _NAMES
     title = f"Arcs from token {position + 1} to the tokens that it attends to"
     svg = (
@@ -71,15 +71,12 @@ def _arc(key: int, position: int, weight: float) -> str:
     return f'<path d="{path}" stroke="{_INK}" stroke-width="{width:.1f}" stroke-opacity="{opacity:.2f}"/>'
 
 
-def _name(at: int, label: str, weight: float) -> str:
+def _name(at: int, label: str) -> str:
     x, y = (at + 0.5) * _PITCH, _ARCS + 10
     text = visible(label)
     text = escape(shown(text if len(text) <= 14 else f"{text[:13]}…"))
     style = "font:12px ui-monospace,Menlo,Consolas,monospace;fill:currentColor"
-    return (
-        f'<text x="{x:g}" y="{y}" style="{style}" transform="rotate(60 {x:g} {y})">'
-        f"{text}<title>{escape(percent(weight or 0))}</title></text>"
-    )
+    return f'<text x="{x:g}" y="{y}" style="{style}" transform="rotate(60 {x:g} {y})">{text}</text>'
 
 
 def _weights(labels: Sequence[str], weights: Sequence[float | None]) -> str:

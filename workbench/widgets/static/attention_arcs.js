@@ -2,8 +2,9 @@
 
 import { strongest } from "./attention_words.js";
 import { h, svgElement } from "./dom.js";
-import { percent, visible } from "./format.js";
+import { percent } from "./format.js";
 import { tokenLine } from "./token_line.js";
+import { tokenTip } from "./token_tip.js";
 
 /** @import { AttentionStore } from "./attention_store.js" */
 
@@ -20,7 +21,6 @@ export function attentionArcs(store, signal) {
     label: (/** @type {number} */ at) => store.label(at),
     chosen: () => store.position,
     choose: (/** @type {number} */ at) => store.choose(at),
-    describe: (/** @type {number} */ at) => tokenTitle(store, at),
   };
   const line = tokenLine("Tokens of prompt and answer", source, (at) => Math.sqrt(weight(at)), signal);
   const drawing = svgElement("svg", { class: "wb-arcs", width: 1, height: ARCS_PX, "aria-hidden": "true" });
@@ -44,34 +44,34 @@ export function attentionArcs(store, signal) {
   const arcs = (/** @type {number} */ from, /** @type {(number | null)[]} */ weights) =>
     strongest(weights)
       .reverse()
-      .map((key) => arc(line.middle(key), line.middle(from), weights[key] ?? 0, tokenTitle(store, key)));
+      .map((key) => arc(key, line.middle(key), line.middle(from), weights[key] ?? 0));
   store.listen(show, signal);
   show();
+  // Only the token under the pointer is read.
+  /** @type {any[]} */ const steps = new Proxy([], { get: (_, at) => ({ label: store.label(Number(at)) }) });
+  tokenTip(line.root, { steps }, (at) => weightInWords(store, at));
   return h("div", { class: "wb-attention-line" }, line.root);
 }
 
 /** @param {AttentionStore} store @param {number} at */
-function tokenTitle(store, at) {
+function weightInWords(store, at) {
   const weights = store.row?.weights;
-  const name = `Token ${at + 1} “${visible(store.label(at))}”`;
-  if (!weights || store.position === null) return name;
-  return at < weights.length ? `${name}: ${percent(weights[at] ?? 0)}` : `${name}: after the chosen token`;
+  const name = `token ${at + 1}`;
+  if (!weights) return name;
+  return at < weights.length ? `${name}: ${percent(weights[at] ?? 0)}` : `${name}, after the chosen one`;
 }
 
-/** @param {number} key @param {number} from @param {number} weight @param {string} title */
-function arc(key, from, weight, title) {
+/** @param {number} position  of the token that is attended to @param {number} key  its center @param {number} from @param {number} weight */
+function arc(position, key, from, weight) {
   const rise = Math.min((ARCS_PX - 8) / 0.75, 28 + (from - key) * 0.45);
   const top = ARCS_PX - rise;
   const isLoop = key === from;
   const [start, end] = isLoop ? [key - LOOP_PX / 2, key + LOOP_PX / 2] : [key, from];
   const [left, right] = isLoop ? [key - 2 * LOOP_PX, key + 2 * LOOP_PX] : [key, from];
-  const path = svgElement("path", {
+  return svgElement("path", {
     d: `M${start} ${ARCS_PX} C${left} ${top} ${right} ${top} ${end} ${ARCS_PX}`,
+    "data-wb-position": position,
     "stroke-width": (1 + 6 * weight).toFixed(2),
     "stroke-opacity": (0.2 + 0.8 * Math.sqrt(weight)).toFixed(3),
   });
-  const name = svgElement("title", {});
-  name.textContent = title;
-  path.append(name);
-  return path;
 }

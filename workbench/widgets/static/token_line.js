@@ -17,7 +17,7 @@ const LINE_OVERSCAN_PX = 400;
  * @property {(at: number) => string} label
  * @property {() => number | null} chosen
  * @property {(at: number) => void} choose
- * @property {(at: number) => string} describe  returns what is said of a token
+ * @property {(at: number) => string} [describe]  returns the title of a token
  *
  * @typedef {object} Line
  * @property {HTMLElement} root
@@ -87,7 +87,7 @@ export function tokenLine(name, source, shade, signal) {
       class: "wb-line-token",
       role: "option",
       id: `${id}-${at}`,
-      "data-wb-at": at,
+      "data-wb-position": at,
       "aria-posinset": at + 1,
       text: visible(labels[at]),
     });
@@ -100,7 +100,7 @@ export function tokenLine(name, source, shade, signal) {
     one.setAttribute("aria-selected", String(isChosen));
     one.setAttribute("aria-setsize", String(labels.length));
     one.style.setProperty("--wb-a", amount > 0 ? (0.08 + 0.5 * amount).toFixed(3) : "0");
-    one.title = source.describe(at);
+    if (source.describe) one.title = source.describe(at);
   };
   const reveal = (/** @type {number} */ at) => {
     if (labels[at] === undefined) return;
@@ -123,8 +123,8 @@ export function tokenLine(name, source, shade, signal) {
     window.cancelAnimationFrame(frame);
   });
   list.addEventListener("click", (event) => {
-    const one = around(event, "[data-wb-at]");
-    if (one) source.choose(Number(one.getAttribute("data-wb-at")));
+    const one = around(event, "[data-wb-position]");
+    if (one) source.choose(Number(one.getAttribute("data-wb-position")));
   });
   list.addEventListener("keydown", (event) => {
     const target = keyTarget(event.key, source.chosen(), labels.length - 1);

@@ -131,13 +131,13 @@ def test_the_grid_shows_one_of_three_numbers_of_each_head(modules: ModuleHost) -
     first = int(cells.first.text_content() or "")
     assert first > 90
     said = page.locator(".wb-heads-said")
-    expect(said).to_have_text(f"Share on the first token, in percent; mean over {TEXT - 1} tokens.")
+    expect(said).to_have_text(f"Share on the first token, in percent; mean over the last {TEXT - 1} tokens.")
     page.get_by_role("radio", name="Previous token").check()
     modules.carry()
     assert view.measure == "previous"
     assert int(cells.nth(1).text_content() or "") > 90
     page.get_by_role("radio", name="Entropy").check()
-    expect(said).to_have_text(f"Entropy, in bits; mean over {TEXT - 1} tokens.")
+    expect(said).to_have_text(f"Entropy, in bits; mean over the last {TEXT - 1} tokens.")
     assert float(cells.nth(3).text_content() or "") > 2
     view.feed.unit = "nats"
     modules.carry()

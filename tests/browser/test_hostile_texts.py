@@ -292,7 +292,7 @@ def attention_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     """Said by prompt and answer; one more view ends in an error."""
     run = finished(FakeRun(records=[record(i, text) for i, text in enumerate(PAYLOADS)], prompt=ALL))
     odd = finished(FakeRun())
-    odd.attention_row = fails  # type: ignore[method-assign]
+    odd.capture = fails  # type: ignore[method-assign]
     views = [AttentionView(one) for one in (run, odd)]
     for view in views:
         assert view.wait(PATIENCE_S)

@@ -6,6 +6,7 @@ of one head is sent at a time, because all weights of a text of 5,000 tokens are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -30,7 +31,9 @@ MEASURES = ("first", "previous", "entropy")
 """Numbers of a head that the grid can show."""
 _WEIGHTS = "attn_probs"
 _INTERVAL_S = 0.25
-_LAYERS_AT_ONCE = 8
+_LAYERS_AT_ONCE = 16
+_MOST_NUMBERS = 2**23
+"""Most weights of one token that are kept for a choice of another head: 32 MiB."""
 
 
 class AttentionView(WorkbenchWidget):
@@ -78,6 +81,7 @@ class AttentionView(WorkbenchWidget):
         self._seen: InsideRun | None = None
         self._measured: object = None
         self._is_beginning = False
+        self._read: tuple[InsideRun | None, int, Mapping[str, Any]] = None, -1, {}
         self._rows, self._grid = Newest("workbench-attention"), Newest("workbench-heads")
         super().__init__(feed=RunFeed(run) if feed is None else feed, active=active)
         self.feed.observe(self._update, "snapshot")
@@ -139,7 +143,7 @@ class AttentionView(WorkbenchWidget):
                 return
             run = self.feed.run
             if run is not self._seen:
-                self._seen, self._measured = run, None
+                self._seen, self._measured, self._read = run, None, (None, -1, {})
                 self._clear(NO_RUN if run is None else WAITING)
             if run is not None:
                 self._rows.start(partial(self._read_row, run))
@@ -165,7 +169,7 @@ class AttentionView(WorkbenchWidget):
             layer, head = self.layer, self.head
             if {"layer": layer, "head": head, "position": position}.items() <= self.row.items():
                 return
-            row = wire_row(layer, head, position, run.attention_row(layer, head, position))
+            row = wire_row(layer, head, position, self._weights_of(run, layer, position)[head])
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
             self._fail(run, problem)
             return
@@ -173,6 +177,20 @@ class AttentionView(WorkbenchWidget):
             if self._in_view(run):
                 with self.hold_sync():
                     self.row, self.message = row, ""
+
+    def _weights_of(self, run: InsideRun, layer: int, position: int) -> Any:
+        """Return the weights of one token in a layer, shape (heads, keys).
+
+        Those of all layers are read at once if they are few, because each reading computes the text again.
+        """
+        name = f"{_WEIGHTS}.{layer}"
+        seen, at, weights = self._read
+        if seen is not run or at != position or name not in weights:
+            layers, heads = self.shape
+            are_few = layers * heads * (position + 1) <= _MOST_NUMBERS
+            weights = run.capture(_WEIGHTS if are_few else name, [position])
+            self._read = run, position, weights
+        return weights[name][0]
 
     def _begin(self, run: InsideRun) -> int | None:
         """Show the prompt and the shape of the model, and choose a token if none is; return it, None if none can be."""

@@ -40,7 +40,7 @@ def attention_html(
         said = f"Token {row['position'] + 1} in layer {row['layer']}, head {row['head']}. {NOTE}"
         parts += [line(said), _drawing(labels, row), _weights(labels, row["weights"])]
     if heads:
-        parts += [line(f"Every head, on average over {averaged:,} tokens: {TITLES[measure].lower()}.")]
+        parts += [line(f"Every head, on average over the last {averaged:,} tokens: {TITLES[measure].lower()}.")]
         parts += [_heads(heads, measure, unit)]
     return document(*parts)
 

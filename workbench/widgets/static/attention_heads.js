@@ -50,7 +50,7 @@ export function attentionHeads(model, store, feed, signal) {
     const averaged = model.get("averaged").toLocaleString("en-US");
     const what = model.get("measure") === "entropy" ? `in ${store.unit}` : "in percent";
     if (layers && read === layers)
-      return `${HEAD_TITLES[model.get("measure")]}, ${what}; mean over ${averaged} tokens.`;
+      return `${HEAD_TITLES[model.get("measure")]}, ${what}; mean over the last ${averaged} tokens.`;
     if (read) return `Reading the heads: ${read} of ${layers} layers …`;
     return layers ? "The heads are read when the run has ended or is paused." : "";
   };

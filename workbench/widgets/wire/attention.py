@@ -6,7 +6,7 @@ Wire heads: for each layer that has been read, for each head, ``[on_first, on_pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.widgets.wire.run import number
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from workbench.records import Insides
 
 _DIGITS = 4
-MOST_WEIGHTS = 256 * 2**20 // 8
-"""Number of weights that are read to summarize all heads of a model; of longer texts, only some tokens are read."""
+MOST_AVERAGED = 64
+"""Number of tokens over which the heads of a model are averaged."""
+MOST_WEIGHTS = 2**24
+"""Number of weights that are read for them: 64 MiB."""
 
 
 def wire_row(layer: int, head: int, position: int, weights: Iterable[float]) -> dict[str, Any]:
@@ -43,15 +45,12 @@ def prompt_labels(insides: Insides) -> list[str]:
     return [insides.text(token_id) for token_id in insides.token_ids[: insides.prompt_length]]
 
 
-def sampled(length: int, heads: int) -> Sequence[int]:
-    """Return the positions, evenly spaced, over which the heads of a model are averaged.
+def sampled(length: int, heads: int) -> range:
+    """Return the positions over which the heads of a model are averaged: the last ones, read in one part of the text.
 
     Args:
         length: number of tokens of the text.
         heads: number of heads in all layers.
     """
-    most = max(1, 2 * MOST_WEIGHTS // (heads * length))
-    count = length - 1
-    if count <= most:
-        return range(min(1, count), length)
-    return [1 + index * count // most for index in range(most)]
+    most = max(1, min(MOST_AVERAGED, MOST_WEIGHTS // (heads * length)))
+    return range(max(min(1, length - 1), length - most), length)

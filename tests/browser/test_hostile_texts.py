@@ -292,7 +292,7 @@ def attention_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     """Said by prompt and answer; one more view ends in an error."""
     run = finished(FakeRun(records=[record(i, text) for i, text in enumerate(PAYLOADS)], prompt=ALL))
     odd = finished(FakeRun())
-    odd.capture = fails  # type: ignore[method-assign]
+    odd.capture = fails  # type: ignore[assignment, method-assign]
     views = [AttentionView(one) for one in (run, odd)]
     for view in views:
         assert view.wait(PATIENCE_S)
@@ -304,7 +304,7 @@ def edit_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     """Said by both prompts, the answers, the texts of steering, and an error."""
     records = [record(i, text) for i, text in enumerate(PAYLOADS)]
     run, odd = (finished(FakeRun(records=records, prompt=ALL)) for _ in range(2))
-    odd.edit = fails  # type: ignore[method-assign]
+    odd.edit = fails  # type: ignore[assignment, method-assign]
     views = [EditView(one, session=HostileModels(PAYLOADS)) for one in (run, odd)]
     for view in views:
         assert view.wait(PATIENCE_S)

@@ -101,7 +101,7 @@ class EditView(WorkbenchWidget):
         self._update()
 
     @property
-    def edited(self) -> InsideRun | None:
+    def edited(self) -> Any:
         """The edited run shown; None before the first."""
         return self.comparison.runs[1] if self.comparison.runs else None
 

@@ -147,7 +147,7 @@ def steering(
         )
     bench, sets = session, [_lines("towards", towards), _lines("away", away)]
     _check_layer(run, layer)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not abs(factor) <= MOST_FACTOR:
+    if not _is_number(factor) or not abs(factor) <= MOST_FACTOR:
         raise InvalidRequestError("factor", factor, f"from -{MOST_FACTOR:g} to {MOST_FACTOR:g}")
     point = Point(STREAM, layer)
     _check_point(run, point)
@@ -185,7 +185,7 @@ def _check_point(run: InsideRun, point: Point) -> None:
 
 def _check_head(run: InsideRun, layer: int, head: int | None) -> None:
     count = run.insides.points.sizes["z"][0]
-    if not is_count(head) or head >= count:
+    if head is None or not is_count(head) or head >= count:
         said = f"Layer {layer} has no head {head}. Its heads are 0 to {count - 1}."
         raise InvalidRequestError("head", head, f"from 0 to {count - 1}", in_form=said)
 
@@ -197,6 +197,10 @@ def _lines(field: str, text: str) -> Sequence[str]:
             field, text, "at least one line", in_form="Write texts to steer towards and away from."
         )
     return lines
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _short(text: str) -> str:

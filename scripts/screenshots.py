@@ -119,6 +119,22 @@ attribution.wait()
 changes = attribution.attribution.to_frame().drop(columns=["position", "text", "logprob"])
 attribution.selected = int(changes.max(axis=1).idxmax())
 attribution""",
+    "attention-view": """\
+looked = bench.attention(run)
+looked.layer, looked.head = 3, 4
+looked.position = len(looked.prompt) + 5 if looked.wait() else 0
+looked.wait()
+looked""",
+    "edit-view": """\
+question = bench.completion("The capital of France is", sampling_params=wb.SamplingParams(max_tokens=16))
+question.result()
+changed = bench.edit(question)
+changed.wait()
+changed.ablate("mlp", 20)
+changed.ablate("head", 11, 1, method="mean", position=3)
+changed.start()
+changed.wait()
+changed""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
     "layers-view": """\
 layers = wb.widgets.LayersView(feed=feed)

@@ -293,7 +293,7 @@ def test_the_other_lens_shows_its_own_numbers(modules: ModuleHost) -> None:
 
 def test_an_error_is_announced_in_words(modules: ModuleHost) -> None:
     run = finished(FakeRun())
-    run.inspector = None
+    run.inspector = None  # type: ignore[assignment]
     modules.show(LayersView(run))
     modules.wait("document.querySelector('.wb-layers-error').textContent !== ''")
     expect(modules.browser.get_by_role("alert")).to_have_text(

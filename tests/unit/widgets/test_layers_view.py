@@ -261,7 +261,7 @@ def test_each_lens_has_columns_of_its_own_which_are_kept(page: Page) -> None:
 
 def test_a_model_elsewhere_is_told_in_one_sentence(page: Page) -> None:
     run = finished(FakeRun())
-    run.inspector = None
+    run.inspector = None  # type: ignore[assignment]
     view = settled(LayersView(run))
     assert (view.state, view.message) == ("failed", NOT_HERE)
     assert NOT_HERE in Reader(view.static_html()).text

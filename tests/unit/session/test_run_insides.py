@@ -312,8 +312,9 @@ def test_an_edit_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict[str,
 
 
 def test_an_edit_takes_the_whole_numbers_of_an_index() -> None:
-    start, head = np.int64(2), np.int32(1)
-    edit: Any = Edit(point="z.0", operation="scale", value=0, start=start, stop=start + 1, head=head)
+    start: Any = np.int64(2)
+    head: Any = np.int32(1)
+    edit = Edit(point="z.0", operation="scale", value=0, start=start, stop=start + 1, head=head)
     assert [type(number) for number in (edit.start, edit.stop, edit.head)] == [int, int, int]
     assert edit == Edit(point="z.0", operation="scale", value=0, start=2, stop=3, head=1)
 

@@ -57,7 +57,7 @@ def test_the_last_stream_through_norm_and_head_gives_the_runs_logits(run: Any) -
     for position, token in enumerate(run.tokens):
         last = run.lens_columns([position])[0].cells[-1]
         assert last.rank == token.rank
-        assert last.probability == pytest.approx(token.probability, rel=1e-9)
+        assert last.probability == pytest.approx(token.probability, rel=1e-4)
 
 
 def test_the_parts_of_every_logit_sum_to_it(run: Any) -> None:

@@ -22,7 +22,7 @@ import workbench
 from tests.adapter_files import write_adapter
 from tests.fakes.http_server import TOKEN, serving
 from workbench.cli import build_parser
-from workbench.stack import load_run_config
+from workbench.stack import default_run_config, load_run_config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,7 +94,7 @@ async def test_python(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_client_of_the_page_about_serving() -> None:
-    (code,) = blocks(DOCS / "serving.md", "python")
+    code, _ = blocks(DOCS / "serving.md", "python")
     models = {"models": ["smollm2-135m-instruct"]}
     instance = {"provider_id": "echo", "provider_type": "inline::echo", "config": models}
     with serving({"providers": {"inference": [instance]}}) as served:
@@ -102,6 +102,18 @@ def test_the_client_of_the_page_about_serving() -> None:
         exec(code.replace("http://127.0.0.1:8321", served.url), names)
         assert "Hi" in "".join(chunk.choices[0].delta.content or "" for chunk in names["stream"])
         names["client"].close()
+
+
+def test_the_look_into_a_model_of_the_page_about_serving(
+    smollm2_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, code = blocks(DOCS / "serving.md", "python")
+    with serving(default_run_config().model_dump() | {"apis": ["insides"]}) as served:
+        names: dict[str, Any] = {"token": TOKEN}
+        exec(code.replace("http://127.0.0.1:8321", served.url), names)
+        names["server"].close()
+    printed = [line.partition("  # ")[2] for line in code.splitlines() if line.startswith("print")]
+    assert capsys.readouterr().out.splitlines() == printed
 
 
 @pytest.mark.parametrize("page", pages("sh"), ids=name_of)

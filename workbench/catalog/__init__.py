@@ -18,7 +18,7 @@ from workbench.catalog.adapted_models import (
     split_source,
 )
 from workbench.catalog.cache import ModelStatus, cache_dir
-from workbench.catalog.digests import file_digests
+from workbench.catalog.digests import file_digests, weights_digest
 from workbench.catalog.entry import CatalogEntry, entries, find_entry, is_entry
 from workbench.catalog.folders import check_folder
 from workbench.catalog.gguf_folder import gguf_path
@@ -54,6 +54,7 @@ __all__ = [
     "split_source",
     "status",
     "verify",
+    "weights_digest",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from workbench.gguf_files import GGUF_FACTS
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 """Files that a model in Hugging Face layout may be loaded from; others, such as readmes, do not affect answers."""
 
+_SETTINGS = (".json", ".jinja", ".model", ".txt")
+"""Endings of those of them that have no weights."""
+
 
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of the model in ``folder``, by file name.
@@ -25,6 +29,17 @@ def file_digests(folder: Path) -> dict[str, str]:
     recorded = _recorded(folder)
     names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern)} - {RECORD}
     return {name: _digest(folder / name, recorded.get(name)) for name in sorted(names)}
+
+
+def weights_digest(folder: Path) -> str:
+    """Return one SHA-256 for all files with weights of the model in ``folder``, whatever its settings are."""
+    digests = {name: digest for name, digest in file_digests(folder).items() if not name.endswith(_SETTINGS)}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def read_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read again only if it was written since."""
+    return _digest(path, None)
 
 
 def _gguf_digests(facts: Path) -> dict[str, str]:

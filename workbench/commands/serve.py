@@ -42,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
             workbench serve
             workbench serve --config run.yaml --port 8321
             workbench serve --port 0 --json
+            workbench serve --insides
             workbench serve --host 0.0.0.0 --allow-host models.example
             """,
         notes=_NOTES,
@@ -49,6 +50,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="run config (default: $WORKBENCH_CONFIG)")
     opening.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print the address and token as JSON")
+    parser.add_argument(
+        "--insides",
+        action="store_true",
+        help="also serve the routes /insides/*, which read the numbers inside models, and allow edits of them",
+    )
     address = parser.add_argument_group("access")
     address.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this machine only)"
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
     access, limits = _access(args), server.Limits(**options)
     with server.Listener(args.host, args.port) as listener:
-        stack = Stack(args.config, device=args.device)
+        stack = Stack(args.config, device=args.device, insides=args.insides)
         serving = server.Serving(stack, listener, access, limits, grace_s=args.grace)
         server.run(serving, lambda: _announce(listener, access, as_json=args.json))
     return 0

@@ -11,11 +11,14 @@ import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import torch
 
+from workbench.engine.insides.module_taps import PassTaps, tapped
 from workbench.engine.length_scaling import LengthScaling
+from workbench.insides import ModelPoints, Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from workbench.engine.insides.contributions import Unembedding
+    from workbench.engine.insides.module_points import ModulePoints
     from workbench.engine.insides.taps import Taps
     from workbench.engine.kernels.row_reductions import LogitsSummary
     from workbench.engine.kv_cache import KVCache
-    from workbench.insides import ModelPoints
 
 
 class Decoded(NamedTuple):
@@ -237,28 +240,75 @@ class GeneralDecoder:
         """Append tokens to a sequence; recompute it from its beginning if the cached keys have other angles."""
         length = max(cache.expected_length, cache.length + len(token_ids))
         angles = self.scaling.angles(length) if self.scaling else ()
-        computed = token_ids
+        computed, known = token_ids, 0
         if cache.length and not (self.features.keep and cache.angles == angles):
-            computed = [*cache.token_ids, *token_ids]
+            computed, known = [*cache.token_ids, *token_ids], cache.length
             cache.past, cache.token_ids = self._new_past(), []
         cache.angles = angles
         with self._angles(length):
-            return self._forward(computed, cache, logits_to_keep=len(token_ids) if every_position else 1)
+            rows = len(token_ids) if every_position else 1
+            return self._forward(computed, cache, known=known, logits_to_keep=rows)
 
-    def _forward(self, token_ids: Sequence[int], cache: GeneralCache, **options: Any) -> Tensor:
-        """Append tokens to a sequence; ``options`` are arguments of the model's forward."""
+    def _forward(self, token_ids: Sequence[int], cache: GeneralCache, *, known: int = 0, **options: Any) -> Tensor:
+        """Append tokens to a sequence.
+
+        Args:
+            known: number of the first tokens that have been computed before.
+            options: arguments of the model's forward.
+        """
         device, past, count = self.model.device, cache.length, len(token_ids)
         positions = torch.arange(past, past + count, device=device).unsqueeze(0)
         arguments = {"position_ids": positions, "use_cache": self.features.keep} | options
         if self._cache_name and self.features.keep:
             arguments[self._cache_name] = cache.past
         input_ids = torch.tensor([token_ids], device=device)  # (1, tokens)
-        output = self.model(input_ids=input_ids, **self._supported(arguments))
+        taps = PassTaps(cache.taps, past, count, known) if cache.taps else None
+        with self._tapped(taps, arguments):
+            output = self.model(input_ids=input_ids, **self._supported(arguments))
         if self._cache_name and self.features.keep:
             cache.past = output.get(self._cache_name, cache.past)
         cache.token_ids += token_ids
-        logits: Tensor = output.logits[0, -(options["logits_to_keep"] or count) :]  # (1 or tokens, vocab)
-        return logits.float().cpu()
+        logits: Tensor = output.logits[0]
+        logits = logits if taps is None else taps.changed(Point("lm_head"), logits)
+        return logits[-(options["logits_to_keep"] or count) :].float().cpu()  # (1 or tokens, vocab)
+
+    def _tapped(self, taps: PassTaps | None, arguments: dict[str, Any]) -> AbstractContextManager[None]:
+        """Visit the points of a forward pass; ``arguments`` are its own, which may have to be others for that."""
+        if taps is None or not (points := taps.points):
+            return nullcontext()
+        inside = self._modules.inside
+        if Point("lm_head") in points and inside.head is None:
+            arguments["logits_to_keep"] = 0
+        return tapped(inside, points, taps.visit, taps.start, taps.count)
+
+    @property
+    def points(self) -> ModelPoints:
+        """Points inside the model; the first use finds them, in a few forward passes."""
+        return self._modules.points
+
+    def unembed(self, hidden: Tensor) -> Decoded:
+        from workbench.engine.insides.module_head import logits_after
+
+        logits = logits_after(self, Point("resid_post", self.points.layers - 1), hidden)
+        return Decoded(logits, [None] * len(logits))
+
+    @cached_property
+    def unembedding(self) -> Unembedding:
+        from workbench.engine.insides.module_head import module_unembedding
+
+        return module_unembedding(self, self._modules.inside.last)
+
+    @cached_property
+    def _modules(self) -> ModulePoints:
+        from workbench.engine.insides.module_points import TOKENS, ModulePoints
+
+        token_ids = [(3 * index + 1) % self.vocab_size for index in range(TOKENS)]
+
+        def forward() -> Tensor:
+            with self._angles(TOKENS):
+                return self._forward(token_ids, self.new_cache(), logits_to_keep=0)
+
+        return ModulePoints(self.model, forward)
 
     def _base_model(self) -> Any:
         """Return the model without its head; ``get_decoder`` of some classes returns the model itself."""

@@ -8,47 +8,36 @@ The tests compare the results with those of `GeneralDecoder`.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.engine.block_structure import BlockStructure
 from workbench.engine.decoders import Decoded
 from workbench.engine.fused_cache import FusedCache
+from workbench.engine.fused_head import FusedHead
 from workbench.engine.fused_prompt import PromptReader
+from workbench.engine.fused_step import ROWS_PER_STEP, FusedStep
 from workbench.engine.insides.contributions import Unembedding
-from workbench.engine.insides.step_points import StepMemory, tapped_rows
-from workbench.engine.insides.structure_points import structure_points
-from workbench.engine.kernels.attention import QUERY_HEADS
-from workbench.engine.kernels.matrix import Matrix, padded
+from workbench.engine.insides.structure_points import LOGITS_POINTS, structure_points
+from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
 from workbench.engine.kernels.panels import ARITHMETICS, FMA
-from workbench.engine.kernels.row_intrinsics import BLOCK
-from workbench.engine.kernels.row_reductions import LogitsSummaries, masked, softmax_stats, top_k_values
-from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, LANES, ROWS
-from workbench.engine.kernels.step import ADD_POSITIONS, EMBED, END, FINAL_NORM, last_phase, step
-from workbench.engine.kernels.step_memory import Scratch, SequenceViews, Shape
+from workbench.engine.kernels.row_reductions import masked, softmax_stats, top_k_values
+from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.team import Team
-from workbench.engine.model_weights import ModelWeights, Norm, apply_norm
+from workbench.engine.model_weights import ModelWeights, Norm
 from workbench.engine.packed_weights import PackedWeights, kernel_shape, kernel_weights
 from workbench.engine.rotary_table import Rotary, RotaryVersions
-from workbench.engine.team_size import TeamSize
 from workbench.engine.weights import Int8Blocks
-from workbench.insides import ModelPoints, Point
-
-ROWS_PER_STEP = 16
+from workbench.insides import ModelPoints
 
 STEP_TOKENS = 40
 """Known tokens of one sequence that the compiled step decodes together."""
 
-_LOGITS_POINTS = frozenset([Point("final_norm"), Point("lm_head")])
-
-Visit: TypeAlias = Callable[[Point, Tensor], "Tensor | None"]
-"""Visits a point with its numbers; returns changed ones, or None."""
+_UNEMBEDDED_ROWS = 32
+"""Hidden states whose logits are computed together: those of one token after each layer of most models."""
 
 _EXPERT_TOKENS = 128
 """Most prompt tokens that are computed together if there are experts, whose prompts the compiled step reads: enough
@@ -78,18 +67,13 @@ class FusedDecoder:
         self._weights = weights
         self._structure = structure = weights.structure
         self._shape = kernel_shape(structure)
-        self._rotary = RotaryVersions(rotary, structure.rotary_dim)
         self._dtype = dtype
-        self._kv_format = BF16 if dtype == torch.bfloat16 else FLOAT32
-        matrix_kernel(self._kv_format)  # compiled at loading, not by the first step
         self._context_length = context_length
-        self._team = Team(threads)
         self._lock = threading.Lock()  # two engines may share a decoder, which computes one call at a time
-        self._addresses = kernel_weights(weights)
-        self._prompts = PromptReader(weights, self._addresses, self._rotary, self._team, dtype, self._embed_again)
-        self._scratch: dict[int, Scratch] = {}
-        self._summaries: dict[int, LogitsSummaries] = {}  # by rows
-        self._team_sizes: dict[int, TeamSize] = {}  # by rows
+        addresses, angles, team = kernel_weights(weights), RotaryVersions(rotary, structure.rotary_dim), Team(threads)
+        self._step = FusedStep(weights, addresses, angles, team, BF16 if dtype == torch.bfloat16 else FLOAT32)
+        self._prompts = PromptReader(weights, addresses, angles, team, dtype, self._step.embed_again)
+        self._head = FusedHead(weights, team)
         self.vocab_size = structure.vocab
         self.points: ModelPoints = structure_points(structure)
 
@@ -132,14 +116,14 @@ class FusedDecoder:
             self._set_version(cache, len(token_ids))
             self._structure.check_indices(token_ids, len(token_ids))
             hidden = self._hidden_states(token_ids, cache)
-            return apply_norm(self._structure, hidden, self._weights.final_norm)
+            return self._head.normed(hidden)
 
     def decode(self, token_ids: Sequence[int], caches: Sequence[FusedCache]) -> Decoded:
         with self._lock:
             for cache in caches:
                 self._set_version(cache, 1)
-            summaries = self._summaries_of(len(caches))
-            logits = self._step(token_ids, caches, [cache.length for cache in caches], len(caches), summaries)
+            summaries, positions = self._step.summaries_of(len(caches)), [cache.length for cache in caches]
+            logits = self._step.decode(token_ids, caches, positions, len(caches), summaries)
             found = summaries.read()
         for cache, token_id in zip(caches, token_ids, strict=True):
             cache.advance(self._structure, [token_id])
@@ -147,7 +131,7 @@ class FusedDecoder:
 
     def unembed(self, hidden: Tensor) -> Decoded:
         with self._lock:
-            parts = [self._unembed(part) for part in hidden.split(ROWS_PER_STEP)]
+            parts = [self._step.unembed(part, self._head) for part in hidden.split(_UNEMBEDDED_ROWS)]
         return Decoded(torch.cat([part.logits for part in parts]), [one for part in parts for one in part.summaries])
 
     def memory_bytes(self) -> int:
@@ -156,10 +140,7 @@ class FusedDecoder:
 
     @property
     def unembedding(self) -> Unembedding:
-        structure, norm = self._structure, self._weights.final_norm
-        return Unembedding(
-            structure.norm, structure.norm_eps, norm.weight, norm.bias, self._uncapped_logits, structure.logit_cap
-        )
+        return self._head.unembedding
 
     def _append(
         self, token_ids: Sequence[int], cache: FusedCache, *, every_position: bool, wants_logits: bool = True
@@ -180,7 +161,8 @@ class FusedDecoder:
         """Append tokens by one step; return logits of the last rows, shape (logits_rows, vocab)."""
         count = len(token_ids)
         positions = range(cache.length, cache.length + count)
-        logits = self._step(token_ids, [cache] * count, positions, logits_rows, self._summaries_of(0))
+        caches, summaries = [cache] * count, self._step.summaries_of(0)
+        logits = self._step.decode(token_ids, caches, positions, logits_rows, summaries)
         cache.advance(self._structure, token_ids)
         return logits
 
@@ -195,12 +177,12 @@ class FusedDecoder:
         """Append many tokens to a sequence; return logits as `_append` does."""
         taps, past = cache.taps, cache.length
         points = taps.active(past, past + len(token_ids)) if taps else frozenset()
-        if taps and not points.isdisjoint(_LOGITS_POINTS):
+        if taps and not points.isdisjoint(LOGITS_POINTS):
             hidden = self._prompts.read(token_ids, cache, every_position=True)
-            logits = self._logits(hidden, lambda point, values: taps.visit(point, past, values))
+            logits = self._head.logits(hidden, lambda point, values: taps.visit(point, past, values))
             return logits if every_position else logits[-1:]
         hidden = self._prompts.read(token_ids, cache, every_position=every_position)
-        return self._logits(hidden) if wants_logits else hidden.new_empty(0)
+        return self._head.logits(hidden) if wants_logits else hidden.new_empty(0)
 
     def _parts(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return the tokens in parts that are computed together."""
@@ -214,10 +196,8 @@ class FusedDecoder:
             return self._prompts.read(token_ids, cache, every_position=True)
         found = []
         for part in self._parts(token_ids, cache):
-            positions = range(cache.length, cache.length + len(part))
-            self._step(part, [cache] * len(part), positions, 1, self._summaries_of(0))
-            found.append(torch.tensor(self._scratch_of(len(part), positions.stop).hidden[0, :, : self._shape.hidden]))
-            cache.length += len(part)
+            self._decode_known(part, cache, 1)
+            found.append(self._step.hidden(len(part)))
         return torch.cat(found)
 
     def _set_version(self, cache: FusedCache, count: int) -> None:
@@ -230,140 +210,6 @@ class FusedDecoder:
             self._prompts.read(cache.token_ids, computed)
             cache.kv[:, :, :, : cache.length] = computed.kv[:, :, :, : cache.length]
         cache.rotary_version = version
-
-    def _step(
-        self,
-        token_ids: Sequence[int],
-        caches: Sequence[FusedCache],
-        positions: Sequence[int],
-        logits_rows: int,
-        summaries: LogitsSummaries,
-    ) -> Tensor:
-        """Decode one token for each row; return logits of the last rows, shape (logits_rows, vocab).
-
-        Rows may be consecutive tokens of one sequence.
-        """
-        rows, longest = len(token_ids), max(positions) + 1
-        self._structure.check_indices(token_ids, longest)
-        for cache, position in zip(caches, positions, strict=True):
-            cache.reserve(position + 1 - cache.length)
-        cos, sin = self._rotary.rows(positions, [cache.rotary_version for cache in caches])
-        past = SequenceViews(
-            self._kv_format,
-            matrix_kernel(self._kv_format),
-            np.array([cache.address for cache in caches]),
-            np.array([cache.capacity for cache in caches]),
-            np.array(positions),
-            is_one_sequence=rows > 1 and caches[0] is caches[-1],
-        )
-        tapped, asked = tapped_rows(caches, positions), logits_rows
-        if any(not one.points.isdisjoint(_LOGITS_POINTS) for one in tapped):
-            logits_rows = rows
-        logits = torch.empty(logits_rows, padded(self._shape.vocab, BLOCK))
-        scratch = self._scratch_of(rows, longest)
-        size = self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
-        threads = size.threads
-        compute = self._phases(token_ids, past, (cos, sin), scratch, logits, summaries, threads)
-        if tapped:
-            StepMemory(self._structure, scratch, logits, threads).run(tapped, compute)
-        else:
-            started = time.perf_counter()
-            compute(EMBED, last_phase(self._shape.layers, END))
-            size.record(time.perf_counter() - started)
-        return logits[-asked:, : self._shape.vocab]
-
-    def _embed_again(
-        self, token_ids: Sequence[int], past: int, change: Callable[[Tensor], Tensor | None]
-    ) -> Tensor | None:
-        """Change embeddings, and add those of positions; return the sum, (tokens, hidden), or None if none changes."""
-        positions, logits = range(past, past + len(token_ids)), torch.empty(1, BLOCK)
-        scratch = self._scratch_of(len(token_ids), 1)
-        compute = self._phases(
-            token_ids, self._no_sequences(positions), None, scratch, logits, self._summaries_of(0), 1
-        )
-        hidden = torch.from_numpy(scratch.hidden)[0, :, : self._shape.hidden]
-        compute(EMBED, EMBED + 1)
-        changed = change(hidden.clone())
-        if changed is None:
-            return None
-        hidden.copy_(changed)
-        compute(ADD_POSITIONS, ADD_POSITIONS + 1)
-        return hidden.clone()
-
-    def _phases(
-        self,
-        token_ids: Sequence[int],
-        past: SequenceViews,
-        angles: tuple[Any, Any] | None,
-        scratch: Scratch,
-        logits: Tensor,
-        summaries: LogitsSummaries,
-        threads: int,
-    ) -> Callable[[int, int], None]:
-        """Return a function that computes a step's phases from one to before another; see `step` for the arguments."""
-        cos, sin = angles or [np.zeros((0, 0, 0), np.float32)] * 2
-
-        def compute(first: int, end: int) -> None:
-            self._team.run(
-                step, self._shape, self._addresses, np.array(token_ids), past, cos, sin, scratch, logits.numpy(),
-                summaries, first, end, threads=threads,
-            )  # fmt: skip
-
-        return compute
-
-    def _no_sequences(self, positions: Sequence[int]) -> SequenceViews:
-        """Return what phases without attention get instead of sequences."""
-        none = np.zeros(0, np.int64)
-        return SequenceViews(self._kv_format, matrix_kernel(self._kv_format), none, none, np.array(positions), False)
-
-    def _unembed(self, hidden: Tensor) -> Decoded:
-        """Compute the phases of the step after the blocks for as many rows as a step decodes together."""
-        rows = len(hidden)
-        scratch, summaries = self._scratch_of(rows, 1), LogitsSummaries.empty(rows, self._shape.vocab)
-        logits = torch.empty(rows, padded(self._shape.vocab, BLOCK))
-        torch.from_numpy(scratch.hidden)[:, :, : self._shape.hidden] = hidden
-        past, threads = self._no_sequences(range(rows)), self._team.threads
-        compute, layers = self._phases([0] * rows, past, None, scratch, logits, summaries, threads), self._shape.layers
-        compute(last_phase(layers, FINAL_NORM), last_phase(layers, END))
-        return Decoded(logits[:, : self._shape.vocab], summaries.read())
-
-    def _scratch_of(self, rows: int, length: int) -> Scratch:
-        """Return scratch memory: one for each batch size, and one, of the last prompt chunk, for all larger sizes."""
-        key = 0 if rows > ROWS_PER_STEP else rows
-        found = self._scratch.get(key)
-        if found is None or found.hidden.shape[1] != rows or found.scores.shape[2] < length:
-            found = _scratch(self._shape, rows, self._team.threads, padded(length, 1024))
-            self._scratch[key] = found
-        return found
-
-    def _summaries_of(self, rows: int) -> LogitsSummaries:
-        """Return arrays for the summaries of a step, which the next step of as many rows overwrites."""
-        if rows not in self._summaries:
-            self._summaries[rows] = LogitsSummaries.empty(rows, self._shape.vocab)
-        return self._summaries[rows]
-
-    def _logits(self, hidden: Tensor, visit: Visit | None = None) -> Tensor:
-        """Return logits of hidden states of the last layer, float32, shape (rows, vocab); ``visit`` visits points."""
-        normed = apply_norm(self._structure, hidden, self._weights.final_norm)
-        if visit is not None:
-            normed = _changed(visit, Point("final_norm"), normed)
-        logits = self._head(normed)
-        return logits if visit is None else _changed(visit, Point("lm_head"), logits)
-
-    def _head(self, normed: Tensor) -> Tensor:
-        """Return logits of hidden states after the final norm, float32, shape (rows, vocab)."""
-        logits, cap = self._uncapped_logits(normed), self._structure.logit_cap
-        return torch.tanh(logits / cap) * cap if cap else logits
-
-    def _uncapped_logits(self, normed: Tensor) -> Tensor:
-        logits = self._weights.head.matmul_f32(normed, self._team)
-        return logits if self._structure.logit_scale == 1.0 else logits * self._structure.logit_scale
-
-
-def _changed(visit: Visit, point: Point, values: Tensor) -> Tensor:
-    """Return the numbers of a point after it has been visited."""
-    changed = visit(point, values)
-    return values if changed is None else changed
 
 
 def compile_step(formats: Iterable[int] = ()) -> None:
@@ -391,35 +237,7 @@ def compile_step(formats: Iterable[int] = ()) -> None:
     row = decoder.decode([0], [decoder.new_cache()]).logits[0]
     decoder.read([0], decoder.new_cache())
     head.matmul_f32(weight, team)
+    head.matmul_many(weight, team)
     softmax_stats(row)
     top_k_values(row, 1)
     masked(row, row > 0)
-
-
-def _scratch(shape: Shape, rows: int, threads: int, length: int) -> Scratch:
-    def floats(*sizes: int) -> Any:
-        return torch.zeros(sizes).numpy()  # torch aligns memory to cache lines
-
-    hidden, inner, dim = (padded(size, GROUP) for size in (shape.hidden, shape.inner, shape.head_dim))
-    longest = max(hidden, inner, padded(shape.heads * shape.head_dim, GROUP))
-    queries = max(QUERY_HEADS, shape.heads // shape.kv_heads) if rows > 1 else shape.heads // shape.kv_heads
-    return Scratch(
-        hidden=floats(threads, rows, hidden),
-        normed=floats(threads, rows, hidden),
-        qkv=floats(rows, padded((shape.heads + 2 * shape.kv_heads) * shape.head_dim, ROWS)),
-        squares=floats(rows, shape.heads + shape.kv_heads),
-        attended=floats(rows, padded(shape.heads * shape.head_dim, GROUP)),
-        gate_up=floats(rows, 2, inner),
-        active=floats(rows * max(1, shape.active_experts), inner),
-        ratings=floats(threads, rows, padded(shape.experts, LANES)),
-        gathered=floats(threads, rows if shape.experts else 0, longest),
-        outputs=floats(rows if shape.experts else 0, hidden),
-        chosen=np.zeros((threads, rows, shape.active_experts), np.int64),
-        chosen_weights=floats(threads, rows, shape.active_experts),
-        places=np.zeros((threads, rows), np.int64),
-        update=floats(rows, hidden),
-        heads=floats(threads, 2, queries, dim),
-        scores=floats(threads, queries, padded(length, GROUP)),
-        dequantized=floats(threads, ROWS * longest),
-        barrier=np.zeros(16, np.int64),
-    )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from workbench.engine.insides.jacobian_lens import JacobianLens
     from workbench.engine.loading import LoadedModel
 
 T = TypeVar("T")
@@ -58,8 +59,8 @@ class Engine:
         max_active: int = MAX_ACTIVE,
     ) -> None:
         self.model = model
-        self.jacobians: Tensor | None = None
-        """Those of the Jacobian lens, shape (layers, hidden, hidden); None if none has been fitted."""
+        self.lens: JacobianLens | None = None
+        """Jacobian lens of the model; None before it is used."""
         self._kept = KeptLogits(kept_logits_bytes)
         self._loop = DecodeLoop(
             model, prefix_cache=PrefixCache(prefix_cache_bytes), kept_logits=self._kept, max_active=max_active

@@ -134,7 +134,7 @@ class VisionDecoder(GeneralDecoder):
     """A vision-language model, run through its own ``forward``; satisfies `images.ImageDecoder`."""
 
     def prefill_image(self, image: PromptImage, cache: GeneralCache) -> Tensor:
-        tensors = {name: tensor.to(self.model.device) for name, tensor in image.tensors.items()}
+        tensors: dict[str, Any] = {name: tensor.to(self.model.device) for name, tensor in image.tensors.items()}
         return self._forward(image.token_ids, cache, logits_to_keep=1, **tensors)
 
 

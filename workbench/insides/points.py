@@ -127,6 +127,24 @@ class ModelPoints:
         found = [Point(kind.name, layer) for kind in kinds for layer in range(self.layers if kind.in_layers else 1)]
         return sorted(found, key=lambda point: point.order)
 
+    def named(self, names: Sequence[str] | str, field: str) -> list[Point]:
+        """Return the points of names in forward order, as `points_named` does; raise unless the model has them all.
+
+        Raises:
+            InvalidRequestError: a name is no point, or there are none, or far too many.
+            UnsupportedFieldError: the model lacks a point; the error says why.
+        """
+        names = [names] if isinstance(names, str) else names
+        most = max(len(self.all()), len(KINDS))
+        if not isinstance(names, list | tuple) or not names:
+            raise InvalidRequestError(field, names, "a list of the names of points")
+        if len(names) > most:
+            raise InvalidRequestError(field, f"{len(names):,} names", f"at most {most:,} names")
+        points = points_named(names, field, self.layers)
+        for point in points:
+            self.check(point, field)
+        return points
+
     def check(self, point: Point, field: str) -> None:
         """Raise an error that names the field unless the model has the point."""
         if point.kind not in self.sizes:

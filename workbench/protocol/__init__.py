@@ -55,6 +55,15 @@ answers without them have the original wire format:
     TokenAttribution                                      model                                  effect of each chunk
     Chunk.metadata                                        dict[str, Any] = {}                    document's metadata
     ProviderHealth                                        protocol                               health of each provider
+    Insides                                               protocol                               numbers inside models
+    PointInfo                                             model                                  point of a model
+    PositionedToken                                       model                                  token with its place
+    CapturedPoint                                         model                                  numbers at a point
+    CaptureResponse                                       model                                  numbers at points
+    LensWord                                              model                                  word after a layer
+    LensLayer                                             model                                  what a layer foresaw
+    LensToken                                             model                                  what all layers foresaw
+    LogitAttribution                                      model                                  parts of a logit
     BatchInference.batch_chat_completion.tools            list[ToolDefinition] | None = None     corrected
     Safety.run_shield.params                              dict[str, Any] | None = None           corrected
 
@@ -76,6 +85,17 @@ from workbench.protocol.base import ConfigModel, ProtocolModel
 from workbench.protocol.content import URL, ImageMedia, InterleavedTextMedia
 from workbench.protocol.edits import Edit
 from workbench.protocol.inference import BatchInference, Inference
+from workbench.protocol.insides import (
+    CapturedPoint,
+    CaptureResponse,
+    Insides,
+    LensLayer,
+    LensToken,
+    LensWord,
+    LogitAttribution,
+    PointInfo,
+    PositionedToken,
+)
 from workbench.protocol.inspect import HealthInfo, Inspect, ProviderHealth, ProviderInfo, RouteInfo
 from workbench.protocol.logprobs import LOGPROB_FLOOR, LogProbConfig, TokenLogProb, TokenLogProbs
 from workbench.protocol.memory import (
@@ -205,6 +225,8 @@ __all__ = [
     "BatchInference",
     "Bf16QuantizationConfig",
     "BuiltinTool",
+    "CaptureResponse",
+    "CapturedPoint",
     "ChatCompletionRequest",
     "ChatCompletionResponse",
     "ChatCompletionResponseEvent",
@@ -226,6 +248,7 @@ __all__ = [
     "HealthInfo",
     "ImageMedia",
     "Inference",
+    "Insides",
     "Inspect",
     "Int4QuantizationConfig",
     "Int8QuantizationConfig",
@@ -233,7 +256,11 @@ __all__ = [
     "JsonSchemaResponseFormat",
     "KeyValueMemoryBankDef",
     "KeywordMemoryBankDef",
+    "LensLayer",
+    "LensToken",
+    "LensWord",
     "LogProbConfig",
+    "LogitAttribution",
     "Memory",
     "MemoryBankDef",
     "MemoryBankDocument",
@@ -249,6 +276,8 @@ __all__ = [
     "ModelUnregistration",
     "Models",
     "ModelsProtocolPrivate",
+    "PointInfo",
+    "PositionedToken",
     "ProtocolModel",
     "Provider",
     "ProviderHealth",

@@ -81,6 +81,15 @@ ADDITIONS: tuple[Addition, ...] = (
     Addition("model", "TokenAttribution", "", "effect of each chunk"),
     Addition("field", "Chunk.metadata", "dict[str, Any] = {}", "document's metadata"),
     Addition("protocol", "ProviderHealth", "", "health of each provider"),
+    Addition("protocol", "Insides", "", "numbers inside models"),
+    Addition("model", "PointInfo", "", "point of a model"),
+    Addition("model", "PositionedToken", "", "token with its place"),
+    Addition("model", "CapturedPoint", "", "numbers at a point"),
+    Addition("model", "CaptureResponse", "", "numbers at points"),
+    Addition("model", "LensWord", "", "word after a layer"),
+    Addition("model", "LensLayer", "", "what a layer foresaw"),
+    Addition("model", "LensToken", "", "what all layers foresaw"),
+    Addition("model", "LogitAttribution", "", "parts of a logit"),
     # The originals' defaults are mistakes: the type ``list`` itself, and None for a parameter that must be a dict.
     Addition(
         "default", "BatchInference.batch_chat_completion.tools", "list[ToolDefinition] | None = None", "corrected"

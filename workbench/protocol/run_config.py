@@ -55,7 +55,7 @@ class StackRunConfig(ConfigModel):
     docker_image: str | None = None
     conda_env: str | None = None
     apis: list[str] = Field(default_factory=list)
-    """APIs to serve; empty for all APIs that have providers."""
+    """APIs to serve; empty for all but ``insides``, which looks into models and changes what they compute."""
     providers: dict[str, list[Provider]]
     model_folders: list[str] = Field(default_factory=list, exclude_if=lambda folders: not folders)
     """Folders to find models in, besides those of other programs."""

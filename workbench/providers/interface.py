@@ -8,20 +8,20 @@ explains it step by step.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, NoReturn, TypeAlias
 
 from pydantic import Field
 
 from workbench.errors import ConfigError, ModelNotFoundError, UnsupportedFieldError
 from workbench.protocol import ConfigModel, ModelDef, ToolPromptFormat
-from workbench.providers.capabilities import Capabilities, raise_unsupported
+from workbench.providers.capabilities import Capabilities, display_name, raise_unsupported
 from workbench.providers.configured import ConfiguredProvider
 from workbench.providers.emissions import emissions
 from workbench.providers.protocol_methods import ProtocolMethods, gathered, whole_response
 from workbench.providers.requests import PromptInput, Request, Tools
 from workbench.providers.streams import Stream
-from workbench.records import Embeddings, Emission, ModelCard
+from workbench.records import Embeddings, Emission, LensFit, ModelCard
 
 if TYPE_CHECKING:
     from workbench.insides import ModelPoints
@@ -164,6 +164,19 @@ class InferenceProvider(ConfiguredProvider, ProtocolMethods):
 
     def points(self, identifier: str) -> ModelPoints:
         """Return the points at which a model's numbers can be read and changed; load it if necessary. Blocks."""
+        self.get_model(identifier)
+        raise UnsupportedFieldError(
+            "model", identifier, f"one that is computed in this process: {display_name(self)} does not look into models"
+        )
+
+    def fit_lens(
+        self,
+        identifier: str,
+        texts: Sequence[str],
+        seconds: float | None = None,
+        progress: Callable[[LensFit], None] | None = None,
+    ) -> LensFit:
+        """Fit the Jacobian lens of a model to texts, which its runs then use. Blocks."""
         self._refuse("edits", identifier)
 
     def load(self, identifier: str) -> None:

@@ -9,7 +9,7 @@ from workbench.records.attribution import Attribution
 from workbench.records.control import AnswerPrefix, Breakpoint, Control, Pausable
 from workbench.records.emission import Embeddings, Emission, TokenSpans
 from workbench.records.found_models import FoundModel
-from workbench.records.insides import Insides, LensCell, LensColumn, LensWord, LogitParts
+from workbench.records.insides import Insides, LensCell, LensColumn, LensFit, LensWord, LogitParts
 from workbench.records.logprobs import token_logprobs
 from workbench.records.runs import ReadableRun, RunState
 from workbench.records.tokens import (
@@ -45,6 +45,7 @@ __all__ = [
     "KeptPosition",
     "LensCell",
     "LensColumn",
+    "LensFit",
     "LensWord",
     "LogitParts",
     "ModelCard",

@@ -59,6 +59,16 @@ class LogitParts:
     """By the point where the part writes to the residual stream; their sum is the logit."""
 
 
+@dataclass(frozen=True, slots=True)
+class LensFit:
+    """How far the fit of a Jacobian lens is."""
+
+    texts_done: int
+    texts: int
+    seconds: float
+    """Time that it has taken, interruptions left out."""
+
+
 class Insides(Protocol):
     """Access to the numbers inside the model of a run, which is computed again to read them.
 

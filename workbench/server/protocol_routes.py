@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from fastapi import Request
 from fastapi.responses import Response
 
+from workbench.errors import UnsupportedFieldError
 from workbench.protocol import Route, routes_of
 from workbench.server.answering import answer
 from workbench.server.bodies import RequestModel, read_body, request_model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from pydantic import BaseModel
 
+    from workbench.protocol import Edit
     from workbench.server.limits import Limits
     from workbench.stack import Stack
 
@@ -30,7 +32,7 @@ def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str,
             method = getattr(getattr(stack, api), route.name)
             app.add_api_route(
                 route.route,
-                _endpoint(method, model, limits),
+                _endpoint(method, model, limits, allows_edits="insides" in stack.apis),
                 methods=[route.method],
                 name=route.name,
                 summary=(route.function.__doc__ or route.name).strip().partition("\n")[0],
@@ -44,18 +46,29 @@ def add_protocol_routes(app: FastAPI, stack: Stack, limits: Limits) -> dict[str,
     return posts
 
 
-def _endpoint(method: Callable[..., Any], model: type[RequestModel], limits: Limits) -> Callable[[Request], Any]:
+def _endpoint(
+    method: Callable[..., Any], model: type[RequestModel], limits: Limits, *, allows_edits: bool
+) -> Callable[[Request], Any]:
     async def call(request: Request) -> Any:
         if request.method == "GET":
             body = model.model_validate(dict(request.query_params))
         else:
             body = await read_body(request, model, limits.max_body_bytes)
-        return method(**limits.applied({name: getattr(body, name) for name in model.model_fields}))
+        arguments = {name: getattr(body, name) for name in model.model_fields}
+        if not allows_edits:
+            _refuse_edits(arguments.get("edits"))
+        return method(**limits.applied(arguments))
 
     async def endpoint(request: Request) -> Response:
         return await answer(request, call)
 
     return endpoint
+
+
+def _refuse_edits(edits: list[Edit] | None) -> None:
+    if edits is not None:
+        allowed = "absent on this server: start it with --insides, or name insides in apis of the run config"
+        raise UnsupportedFieldError("edits", f"{len(edits)} edits", allowed)
 
 
 def _parameters(model: type[RequestModel]) -> list[dict[str, Any]]:

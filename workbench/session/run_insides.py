@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
-from workbench.insides import Point, points_named
+from workbench.insides import Point
 from workbench.protocol.sampling import is_count
 from workbench.session.capture import Capture
 
@@ -60,7 +60,7 @@ class RunInsides:
             InsufficientMemoryError: the numbers do not fit in the free memory.
         """
         insides = self.insides
-        named, wanted = _points(insides, points), _positions(self, positions)
+        named, wanted = insides.points.named(points, "points"), _positions(self, positions)
         texts = [insides.text(insides.token_ids[position]) for position in wanted]
         arrays = insides.capture(named, wanted)
         return Capture(arrays, wanted, texts, layers=insides.points.layers, derived=insides.points.derived)
@@ -80,7 +80,8 @@ class RunInsides:
 
     def capture_bytes(self: OpenRun, points: Sequence[str] | str, positions: Positions = None) -> int:
         """Return the memory that `capture` would take at its peak, in bytes; nothing is computed."""
-        return self.insides.capture_bytes(_points(self.insides, points), _positions(self, positions))
+        insides = self.insides
+        return insides.capture_bytes(insides.points.named(points, "points"), _positions(self, positions))
 
     def lens(self: OpenRun, position: int, *, kind: LensKind = "logit", words: int = 1) -> pd.DataFrame:
         """Return what each layer foresaw of a token, with one row for each layer.
@@ -167,16 +168,6 @@ class RunInsides:
         if token is not None:
             token_id = _token_id(self, position, token)
         return insides.logit_parts(self.first_index + _token_position(self, position), token_id)
-
-
-def _points(insides: Insides, names: Sequence[str] | str) -> list[Point]:
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list | tuple) or not names:
-        raise InvalidRequestError("points", names, "a list of the names of points")
-    points = points_named(names, "points", insides.points.layers)
-    for point in points:
-        insides.points.check(point, "points")
-    return points
 
 
 def _positions(run: OpenRun, positions: Positions) -> list[int]:

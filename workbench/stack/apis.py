@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.protocol import (
     BatchInference,
     Inference,
+    Insides,
     Inspect,
     Memory,
     MemoryBanks,
@@ -25,8 +26,12 @@ SERVED_APIS: dict[str, tuple[type, ...]] = {
     "memory": (Memory,),
     "memory_banks": (MemoryBanks, MemoryBankUnregistration),
     "inspect": (Inspect, ProviderHealth),
+    "insides": (Insides,),
 }
 """APIs that ``apis`` of a run config may name, with their protocols."""
+
+DEFAULT_APIS = tuple(api for api in SERVED_APIS if api != "insides")
+"""APIs that are served if a run config names none; looking into models, and changing them, must be switched on."""
 
 PROVIDER_APIS = ("inference", "safety", "memory")
 """APIs that ``providers`` of a run config may name; the stack itself implements the others."""

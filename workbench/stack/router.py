@@ -22,6 +22,7 @@ from workbench.stack.guarding import Guard, guarded
 from workbench.stack.retrieval import answered, attribution, with_chunks
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.protocol import InterleavedTextMedia, Memory
     from workbench.providers.capabilities import Capabilities
     from workbench.providers.trace.recording import Recorder
@@ -61,6 +62,14 @@ class Router(ProtocolMethods):
         """Return the capabilities of a model, as far as they are known before it is loaded."""
         found = self._registry.find(model)
         return found.provider.capabilities_of(found.definition.identifier)
+
+    def points(self, model: str) -> ModelPoints:
+        """Return the points at which a model's numbers can be read and changed; load it if necessary. Blocks.
+
+        Not part of the protocol.
+        """
+        found = self._registry.find(model)
+        return found.provider.points(found.definition.identifier)
 
     def stream(self, request: Request) -> AsyncIterator[Emission]:
         """Return the emissions of a request, as far as its shields pass them; not part of the protocol."""

@@ -10,7 +10,8 @@ from workbench import providers
 from workbench.paths import state_dir
 from workbench.protocol import RunConfig
 from workbench.providers.trace.folder import create
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import DEFAULT_APIS, SERVED_APIS
+from workbench.stack.insides import InsidesRouter
 from workbench.stack.inspector import Inspector
 from workbench.stack.memory_banks import MemoryBankRegistry, MemoryRouter
 from workbench.stack.models import ModelRegistry
@@ -34,6 +35,7 @@ class Stack:
     Args:
         config, precision, device: as for `load_run_config`. A device is also that of registered models, whatever their
             registrations say.
+        insides: whether to serve the API ``insides`` even if the config does not name it.
 
     Raises:
         ConfigError: the config is invalid; no provider is left open.
@@ -44,11 +46,14 @@ class Stack:
         config: RunConfig | Mapping[str, Any] | str | Path | None = None,
         precision: str | None = None,
         device: str | None = None,
+        *,
+        insides: bool = False,
     ) -> None:
         self.config = load_run_config(config, precision, device)
         """Config with ``${env.NAME}`` as written and all other secrets hidden."""
-        self.apis = {api: SERVED_APIS[api] for api in SERVED_APIS if api in (self.config.apis or SERVED_APIS)}
-        """Protocols to serve, by API; all of them unless the config selects some."""
+        names = [*(self.config.apis or DEFAULT_APIS), *(["insides"] if insides else [])]
+        self.apis = {api: protocols for api, protocols in SERVED_APIS.items() if api in names}
+        """Protocols to serve, by API; all but ``insides`` unless the config selects some."""
         self.providers: dict[str, InferenceProvider] = {}
         self.safety_providers: dict[str, SafetyProvider] = {}
         self.memory_providers: dict[str, MemoryProvider] = {}
@@ -65,6 +70,7 @@ class Stack:
         self.memory_banks = MemoryBankRegistry(self.memory_providers, store)
         self.memory = MemoryRouter(self.memory_banks)
         self.inference.memory = self.memory
+        self.insides = InsidesRouter(self.inference)
         self.inspect = Inspector(self.config, self.providers_by_api, self.apis)
 
     def _create_providers(self) -> None:

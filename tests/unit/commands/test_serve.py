@@ -94,6 +94,22 @@ def test_without_a_token_it_says_so(config: Path) -> None:
         assert httpx.get(f"{facts['url']}/health", headers={"Host": "evil.example"}).status_code == 403
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("options, status", [((), 404), (("--insides",), 501)])
+def test_the_numbers_inside_models_are_served_only_with_the_option(
+    config: Path, options: tuple[str, ...], status: int
+) -> None:
+    with started("--config", str(config), "--json", "--no-token", *options) as process:
+        url = told(process)["url"]
+        found = httpx.get(f"{url}/insides/points", params={"model": "echo"})
+        assert found.status_code == status, "echo has none"
+        edit = {"point": "resid_post.0", "operation": "add", "value": 1.0}
+        body = {"model": "echo", "content": "x", "edits": [edit]}
+        refused = httpx.post(f"{url}/inference/completion", json=body).json()["error"]
+        assert refused["param"] == "edits"
+        assert ("--insides" in refused["message"]) == (not options)
+
+
 @pytest.mark.parametrize(
     "options, named",
     [

@@ -83,7 +83,7 @@ def test_the_angles_are_to_the_bit_those_of_transformers(both: Both) -> None:
     fused, general = both
     base: Any = general.model.base_model
     positions = torch.arange(512)
-    for mine, layer_type in zip(fused._rotary._tables[-1]._rotary, fused._structure.rotary, strict=True):
+    for mine, layer_type in zip(fused._step._rotary._tables[-1]._rotary, fused._structure.rotary, strict=True):
         theirs = base.rotary_emb(torch.empty(0), positions.unsqueeze(0), *([layer_type] if layer_type else []))
         order = head_order(fused._structure)[: fused._structure.rotary_dim]
         for found, exact in zip(mine(positions), theirs, strict=True):

@@ -160,7 +160,7 @@ def test_an_outline_holds_what_a_look_at_the_whole_row_would_find_whoever_comput
     decoder = decoder_of(save_config(tmp_path / "llama", sized, bpe_tokenizer(384), seed=2), "float32")
     with torch.inference_mode():
         logits, summaries = decoder.decode([3, 4, 5], [decoder.new_cache() for _ in range(3)])
-    assert decoder._team.threads == threads
+    assert decoder._step._team.threads == threads
     for row, summary in zip(logits, summaries, strict=True):
         assert isinstance(summary, rows.LogitsSummary)
         values, places = rows.top_k_values(row, min(rows.SUMMARIZED, vocab))
@@ -382,3 +382,27 @@ def test_a_second_process_compiles_nothing() -> None:
     for _ in range(2):
         found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert found == "1 1\n"
+
+
+@pytest.mark.parametrize("weight_format", ["float32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("shape", [(64, 32), (401, 48), (33, 576), (384, 100)])
+def test_many_rows_are_multiplied_as_few_are(weight_format: str, shape: tuple[int, int]) -> None:
+    rows, columns = shape
+    weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows))
+    bias = torch.randn(rows, generator=torch.Generator().manual_seed(1))
+    matrix = {
+        "float32": lambda: Matrix.float32(weight, bias),
+        "bf16": lambda: Matrix.bf16(weight, bias),
+        "int8": lambda: Matrix.int8(Int8Blocks.of(_whole_groups(weight)), columns, bias),
+        "int4": lambda: Matrix.int4(Blocks.of(_whole_groups(weight)), columns, bias),
+    }[weight_format]()
+    for count in (1, 8, 31, 32, 33, 70):
+        x = torch.randn(count, columns, generator=torch.Generator().manual_seed(count))
+        for team in (Team(1), Team(3)):
+            found, expected = matrix.matmul_many(x, team), matrix.matmul_f32(x, team)
+            assert found.shape == (count, rows)
+            assert relative_error(found, expected) < 1e-5
+
+
+def _whole_groups(weight: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(weight, (0, -weight.shape[1] % GROUP))

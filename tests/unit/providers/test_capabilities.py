@@ -11,6 +11,7 @@ from PIL import Image
 
 from workbench.errors import UnsupportedContentError, UnsupportedFieldError
 from workbench.protocol import (
+    Edit,
     GrammarResponseFormat,
     ImageMedia,
     JsonSchemaResponseFormat,
@@ -83,6 +84,7 @@ ABILITIES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (sampled(logit_bias={5: 1.0}), "sampling_params.logit_bias", {"logit_bias": True}),
     (sampled(seed=0), "sampling_params.seed", {"seed": True}),
     (sampled(stop=["x"]), "sampling_params.stop", {"stop": True}),
+    ({"edits": [Edit(point="resid_post.0", operation="add", value=1.0)]}, "edits", {"edits": True}),
     ({"logprobs": LogProbConfig()}, "logprobs", {"logprobs": True}),
     ({"logprobs": LogProbConfig(top_k=9)}, "logprobs.top_k", {"logprobs": True, "max_top_k": 9}),
     ({"logprobs": LogProbConfig(prompt=True)}, "logprobs.prompt", {"logprobs": True, "prompt_logprobs": True}),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from workbench.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     RemoteConnectionError,
+    UnsupportedFieldError,
 )
 from workbench.protocol import (
+    Edit,
     JsonSchemaResponseFormat,
     LogProbConfig,
     ModelDef,
@@ -89,6 +92,20 @@ def test_a_request_travels_as_json_and_arrives_as_it_was() -> None:
     chat = chat_request("m", [UserMessage(content="x")], sampling_params=params, field="messages_batch[0]")
     again = request_from_json(request_to_json(chat))
     assert (again.messages, again.sampling_params, again.field) == ([UserMessage(content="x")], params, chat.field)
+    values: list[Any] = [0.1, [1.5e-45, -3.4e38], [[1.0, 2.0], [3.0, 4.0]]]
+    edits = [Edit(point="resid_post.last", operation="set", value=value, start=2, stop=4) for value in values]
+    edited = replace(completion_request("m", "a"), edits=tuple(edits))
+    assert request_from_json(request_to_json(edited)).edits == tuple(edits)
+
+
+def test_numbers_inside_the_models_of_actors_cannot_be_read() -> None:
+    config = {"engine_type": "inline::transformers", "engine": {"models": ["smollm2-135m-instruct"]}}
+    provider = create(Provider(provider_id="pool", provider_type="inline::ray", config=config))
+    assert provider.capabilities.edits, "they can be changed"
+    with pytest.raises(UnsupportedFieldError, match=r"pool \(inline::ray\) does not look into models") as caught:
+        provider.points("smollm2-135m-instruct")
+    assert caught.value.field == "model"
+    provider.close()
 
 
 def test_nothing_is_started_before_the_first_request() -> None:

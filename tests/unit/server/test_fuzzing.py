@@ -17,10 +17,11 @@ from tests.fakes.resources import config_of, memory, safety, serve_fakes
 from tests.fakes.serving import FakeModels
 from tests.unit.server.conftest import ECHO
 from workbench.server import Limits
+from workbench.stack.apis import SERVED_APIS
 
 EXAMPLES = 40
-"""For each of 29 operations, and for valid and invalid requests each."""
-OPERATIONS = 29
+"""For each of 33 operations, and for valid and invalid requests each."""
+OPERATIONS = 33
 
 MODELS = st.sampled_from([None, "echo", "echo-embedding", "random"])
 """None leaves the request as it was made, with a model that nobody serves."""
@@ -36,6 +37,7 @@ def fuzzed() -> Iterator[Served]:
         serve_fakes(monkeypatch)
         instances = ECHO["providers"]["inference"] + models.config["providers"]["inference"]
         config = config_of(instances, [safety("guard", "own")], [memory("memory", "notes")])
+        config["apis"] = list(SERVED_APIS)
         with serving(config, limits=Limits(max_tokens=8)) as served:
             yield served
 

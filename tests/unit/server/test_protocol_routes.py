@@ -19,7 +19,7 @@ from workbench.protocol import (
 )
 from workbench.providers.emissions import emission_of
 from workbench.providers.folding import response
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import DEFAULT_APIS, SERVED_APIS
 
 COMPLETION = {"model": "scripted", "content": "\0"}
 CHAT = {"model": "random", "messages": [{"role": "user", "content": "Hi"}], "sampling_params": {"max_tokens": 12}}
@@ -34,8 +34,8 @@ def events(response: httpx.Response) -> list[dict[str, Any]]:
 def test_every_route_of_the_protocol_is_served_and_listed(served: Served, client: httpx.Client) -> None:
     marked = {
         (route.route, route.method)
-        for protocols in SERVED_APIS.values()
-        for protocol in protocols
+        for api in DEFAULT_APIS
+        for protocol in SERVED_APIS[api]
         for route in routes_of(protocol)
     }
     assert len(marked) == 24

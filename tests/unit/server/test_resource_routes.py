@@ -12,7 +12,7 @@ from tests.fakes.http_server import Served, serving
 from tests.fakes.resources import DictionaryMemory, config_of, memory, safety, serve_fakes
 from workbench.errors import StateError
 from workbench.server import Limits
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import DEFAULT_APIS
 
 USER = {"role": "user", "content": "a forbidden word"}
 DOCUMENT = {"document_id": "rome", "content": "Rome is old", "metadata": {"course": 1}}
@@ -106,7 +106,7 @@ def test_inspection_shows_all_providers_and_routes(client: httpx.Client) -> None
         "guard": "inline::word_shield",
         "memory": "inline::dictionary",
     }
-    assert list(client.get("/routes/list").json()) == list(SERVED_APIS)
+    assert list(client.get("/routes/list").json()) == list(DEFAULT_APIS)
     assert set(client.get("/providers/health").json()) == set(providers)
 
 

@@ -98,7 +98,7 @@ def test_looking_changes_nothing_and_each_table_fits_the_run(run: Any, bench: Wo
         lens = run.lens(position, words=3)
         assert len(lens) == len(lens["layer"].unique()) == 2
         last = lens.iloc[-1]
-        assert math.log(last["probability"]) == pytest.approx(token.logprob, abs=1e-6)
+        assert math.log(last["probability"]) == pytest.approx(token.logprob, abs=1e-5)
         assert last["rank"] == token.rank
         assert list(lens.columns) == [
             *("layer", "probability", "rank", "word 1", "word 2", "word 3"),
@@ -155,6 +155,30 @@ def test_the_points_of_a_model_are_listed_with_what_it_lacks(bench: Workbench) -
     assert points.set_index("name").loc["z.{layer}", "axes"] == "head 4, component 8"
     assert not points.set_index("name").loc["attn_probs.{layer}", "computed"]
     assert (points["missing"] == "").all()
+
+
+def test_a_jacobian_lens_is_fitted_kept_and_used(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    run = ended(bench.completion(PROMPT, sampling_params=SAMPLED))
+    with pytest.raises(UnsupportedFieldError, match="no Jacobian lens of tiny has been fitted"):
+        run.lens(0, kind="jacobian")
+    with pytest.raises(InvalidRequestError, match=r"texts\[1\] must be longer than 16 tokens"):
+        bench.fit_lens([PROMPT, "short"])
+    for wrong in ([], "text", [3], [" "]):
+        with pytest.raises(InvalidRequestError, match="texts"):
+            bench.fit_lens(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="seconds"):
+        bench.fit_lens([PROMPT], seconds=0)
+    told: list[tuple[int, int]] = []
+    fit = bench.fit_lens([PROMPT, PROMPT[::-1]], progress=lambda found: told.append((found.texts_done, found.texts)))
+    assert (fit.texts_done, fit.texts) == (2, 2)
+    assert told == [(1, 2), (2, 2)]
+    assert [path.suffixes for path in (tmp_path / "lenses").iterdir()] == [[".safetensors"]]
+    jacobian, logit = run.lens(0, kind="jacobian"), run.lens(0)
+    assert jacobian.iloc[-1].equals(logit.iloc[-1]), "after the last layer both read the same"
+    assert jacobian.iloc[0]["probability"] != logit.iloc[0]["probability"]
 
 
 # ------------------------------------------------------------------------------------------------------------ editing
@@ -331,5 +355,5 @@ def test_a_model_elsewhere_has_no_insides(fake_models: FakeModels) -> None:
             run.capture("resid_post.0")
         with pytest.raises(WorkbenchError, match="edits"):
             bench.completion("x", edits=[Edit(point="resid_post.0", operation="add", value=1.0)]).result()
-        with pytest.raises(UnsupportedFieldError, match="offers edits"):
+        with pytest.raises(UnsupportedFieldError, match="does not look into models"):
             bench.points()

@@ -11,7 +11,7 @@ from tests.fakes.resources import DictionaryMemory, config_of, memory, safety, s
 from workbench.errors import WorkbenchError
 from workbench.protocol import HealthInfo, Inspect, ProviderHealth, routes_of
 from workbench.stack import Stack
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import DEFAULT_APIS, SERVED_APIS
 from workbench.stack.inspector import Inspector
 
 
@@ -55,7 +55,7 @@ async def test_it_satisfies_the_protocol_and_our_addition(stack: Stack) -> None:
 async def test_every_marked_route_is_listed_with_the_types_that_answer_it(stack: Stack) -> None:
     listed = await stack.inspect.list_routes()
     assert {(api, route.route) for api, routes in listed.items() for route in routes} == {
-        (api, route.route) for api, protocols in SERVED_APIS.items() for each in protocols for route in routes_of(each)
+        (api, route.route) for api in DEFAULT_APIS for each in SERVED_APIS[api] for route in routes_of(each)
     }
     assert {tuple(route.provider_types) for route in listed["inference"]} == {("inline::echo",)}
     assert "/models/unregister" in [route.route for route in listed["models"]]

@@ -15,7 +15,7 @@ from workbench import providers
 from workbench.errors import ConfigError
 from workbench.protocol import Provider, RunConfig
 from workbench.stack import Stack, default_run_config, load_run_config
-from workbench.stack.apis import SERVED_APIS
+from workbench.stack.apis import DEFAULT_APIS, SERVED_APIS
 
 
 def config_of(*instances: dict[str, Any], **heading: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ KEYS_OF_PROVIDER = "its fields are provider_id, provider_type, config"
         (config_of(version="1"), "version must be '2'; got '1'"),
         (
             config_of(apis=["models", "agents"]),
-            "apis[1] must be one of inference, models, safety, shields, memory, memory_banks, inspect; got 'agents'",
+            "apis[1] must be one of inference, models, safety, shields, memory, memory_banks, inspect, insides; got '",
         ),
         (config_of(model_folders=[".", ""]), "model_folders[1] must be an existing folder; got ''"),
         (config_of(model_folders=["/missing"]), "model_folders[0] must be an existing folder; got '/missing'"),
@@ -265,7 +265,9 @@ def test_a_shield_that_its_provider_cannot_run_is_told_by_its_path(
 def test_only_the_apis_that_a_config_chooses_are_served() -> None:
     stack = Stack(config_of(echo(), apis=["inference", "inspect"]))
     assert list(stack.apis) == ["inference", "inspect"]
-    assert list(Stack(config_of(echo())).apis) == list(SERVED_APIS)
+    assert list(Stack(config_of(echo())).apis) == list(DEFAULT_APIS)
+    assert list(Stack(config_of(echo(), apis=list(SERVED_APIS))).apis) == list(SERVED_APIS)
+    assert set(SERVED_APIS) - set(DEFAULT_APIS) == {"insides"}
 
 
 # ------------------------------------------------------------------------------------------------------ the environment

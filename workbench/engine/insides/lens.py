@@ -20,19 +20,20 @@ from workbench.insides import Point, PointEdit
 
 if TYPE_CHECKING:
     from workbench.engine.decoders import Decoder
+    from workbench.engine.insides.jacobian_lens import JacobianLens
 
 
 def read_lens(
-    decoder: Decoder, hidden: Tensor, token_id: int, alternatives: int, jacobians: Tensor | None = None
+    decoder: Decoder, hidden: Tensor, token_id: int, alternatives: int, lens: JacobianLens | None = None
 ) -> list[TokenStats]:
     """Return the stats of a token after each layer, with the most probable other tokens.
 
     Args:
         hidden: residual stream of the token before it after each layer, float32, shape (layers, hidden).
-        jacobians: those of the Jacobian lens, shape (layers, hidden, hidden); None for the logit lens.
+        lens: the Jacobian lens; None for the logit lens.
     """
-    if jacobians is not None:
-        hidden = torch.einsum("lij,lj->li", jacobians, hidden)
+    if lens is not None:
+        hidden = torch.stack([lens.transport(layer, row) for layer, row in enumerate(hidden)])
     decoded = decoder.unembed(hidden)
     rows = zip(decoded.logits, decoded.summaries, strict=True)
     return [measured(row, token_id, alternatives, None, summary) for row, summary in rows]
@@ -45,6 +46,7 @@ class LensReader:
         prompt_ids: tokens that are read as a prompt.
         first: index of the first token to read the lens of, at least 1.
         alternatives: number of other tokens after each layer.
+        lens: the Jacobian lens; None for the logit lens.
     """
 
     def __init__(
@@ -55,14 +57,14 @@ class LensReader:
         *,
         first: int,
         alternatives: int,
-        jacobians: Tensor | None = None,
+        lens: JacobianLens | None = None,
     ) -> None:
         self._decoder = decoder
         self._replay = Replay(decoder, prompt_ids, (), edits)
         self._points = [Point("resid_post", layer) for layer in range(decoder.points.layers)]
         self._first = first
         self._alternatives = alternatives
-        self._jacobians = jacobians
+        self._lens = lens
 
     def advance(self, token_ids: Sequence[int]) -> dict[int, list[TokenStats]]:
         """Read the next part of a text; return the lens of its tokens by their index, the first layer first.
@@ -77,7 +79,7 @@ class LensReader:
         return {
             position + 1: read_lens(
                 self._decoder, torch.stack([layer[index] for layer in hidden]), token_ids[position + 1],
-                self._alternatives, self._jacobians,
+                self._alternatives, self._lens,
             )
             for index, position in enumerate(positions)
         }  # fmt: skip

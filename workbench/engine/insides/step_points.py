@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.insides.attention import Attended, visit_attention
+from workbench.engine.insides.structure_points import LOGITS_POINTS
 from workbench.engine.insides.taps import Taps
 from workbench.engine.kernels.step import (
     ACTIVATE,
@@ -63,6 +64,11 @@ class TappedRows:
     start: int
     """Position of the first token."""
     points: frozenset[Point]
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether points after the last layer are visited, which a step has for its last rows only, unless asked."""
+        return not self.points.isdisjoint(LOGITS_POINTS)
 
 
 def tapped_rows(caches: Sequence[FusedCache], positions: Sequence[int]) -> list[TappedRows]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from workbench.engine.block_structure import BlockStructure
-from workbench.insides import ModelPoints
+from workbench.insides import ModelPoints, Point
+
+LOGITS_POINTS = frozenset([Point("final_norm"), Point("lm_head")])
+"""Points after the last layer."""
 
 _DERIVED = frozenset(["attn_scores", "attn_probs"])
 

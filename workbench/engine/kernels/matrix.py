@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.engine.kernels.file_blocks import FILE_FORMATS
+from workbench.engine.kernels.many_rows import multiply_panels
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
+from workbench.engine.kernels.panels import PANEL
+from workbench.engine.kernels.shares import COUNTERS
 from workbench.engine.kernels.simd import BF16, FLOAT16, FLOAT32, FORMAT_NAMES, FP8, GROUP, INT4, INT8, ROWS
 from workbench.engine.kernels.step import multiply
 
@@ -122,6 +125,25 @@ class Matrix:
         layer, barrier = np.array(self.descriptor, np.int64), np.zeros(16, np.int64)
         team.run(multiply, layer, self.rows, padded_x.numpy(), out.numpy(), memory, barrier)
         return out[:, : self.rows]
+
+    def matmul_many(self, x: Tensor, team: Team, out: Tensor | None = None) -> Tensor:
+        """Return ``x @ weight.T + bias`` in float32, shape (len(x), rows); faster than `matmul_f32` for many rows of x.
+
+        Sums are in another order than in the step.
+
+        Args:
+            out: memory for the result, shape (len(x) padded to 32, rows padded to 32 or more).
+        """
+        columns, count = self._groups * GROUP, padded(len(x), PANEL)
+        rows = F.pad(x, (0, columns - x.shape[1], 0, count - len(x)))
+        panels = rows.view(-1, PANEL, columns).transpose(1, 2).contiguous()
+        found = torch.empty(count, padded(self.rows, PANEL)) if out is None else out
+        # A row of a multiple of 4096 bytes would meet the others in the same lines of the cache.
+        memory = torch.empty(team.threads, PANEL, columns + GROUP // 2).numpy()
+        layer, counters = np.array(self.descriptor, np.int64), np.zeros(COUNTERS, np.int64)
+        products = torch.empty(team.threads, PANEL, PANEL).numpy()
+        team.run(multiply_panels, layer, self.rows, panels.numpy(), found.numpy(), memory, products, counters)
+        return found[: len(x), : self.rows]
 
 
 FILE_TYPES = {FORMAT_NAMES[weight_format]: weight_format for weight_format in FILE_FORMATS}

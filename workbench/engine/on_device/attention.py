@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ from workbench.engine.block_structure import BlockStructure, LayerStructure
 class Span(NamedTuple):
     """The keys and values that one call reads and writes."""
 
-    kv: Tensor
-    """Shape (layers, 2, sequences, kv_heads, span, head_dim); views into the slots."""
+    kv: Tensor | Sequence[Tensor]
+    """Shape (layers, 2, sequences, kv_heads, span, head_dim); views into the slots. One tensor for each layer where
+    gradients flow: in one, later layers would overwrite what they need."""
     positions: Tensor
     """Positions of the new tokens, int64, shape (sequences, tokens)."""
 
@@ -23,7 +25,7 @@ class Span(NamedTuple):
 def masks(structure: BlockStructure, span: Span) -> dict[tuple[int, int], Tensor]:
     """Return which keys new tokens attend to, by window and chunk of a layer; bool, (sequences, 1, tokens, span)."""
     positions = span.positions[:, None, :, None]
-    keys = torch.arange(span.kv.shape[4], device=positions.device)
+    keys = torch.arange(span.kv[0].shape[3], device=positions.device)
     before = keys <= positions
     found = {}
     for window, chunk in {(layer.window, layer.chunk) for layer in structure.layers}:

@@ -8,14 +8,18 @@ import torch
 from torch import Tensor
 
 from workbench.engine.decoders import Decoded
+from workbench.engine.insides.contributions import Unembedding
+from workbench.engine.insides.structure_points import structure_points
 from workbench.engine.on_device.angles import AngleTable
 from workbench.engine.on_device.attention import Span
 from workbench.engine.on_device.dense import DenseWeights
 from workbench.engine.on_device.forward import Forward
 from workbench.engine.on_device.slots import DeviceCache, KVShape, SlotPool, span_of
 from workbench.engine.on_device.step import DeviceStep
-from workbench.engine.on_device.summaries import read_summaries
+from workbench.engine.on_device.summaries import read_summaries, summarize
+from workbench.engine.on_device.visits import Visits, tapped_rows
 from workbench.engine.rotary_table import Rotary
+from workbench.insides import ModelPoints, Point
 
 PART = 512
 """Most prompt tokens that are computed together."""
@@ -55,6 +59,7 @@ class DeviceDecoder:
         self._angles = AngleTable(rotary, self.device)
         self._step = DeviceStep(self._forward, self._pool, self._angles, captures=captures)
         self.vocab_size = structure.vocab
+        self.points: ModelPoints = structure_points(structure)
 
     @property
     def rows_per_step(self) -> int:
@@ -67,16 +72,13 @@ class DeviceDecoder:
     @torch.inference_mode()
     def prefill(self, token_ids: Sequence[int], cache: DeviceCache, *, every_position: bool = False) -> Tensor:
         with self._pool.lock:
-            if not every_position:
-                *_, hidden = self._append(token_ids, cache)
-                return self._forward.logits(hidden[0, -1:]).cpu()
-            # Part by part, so that the device never holds the logits of a whole text.
-            return torch.cat([self._forward.logits(hidden[0]).cpu() for hidden in self._append(token_ids, cache)])
+            first = 0 if every_position else len(token_ids) - 1
+            return torch.cat(list(self._append_logits(token_ids, cache, first)))
 
     @torch.inference_mode()
     def read(self, token_ids: Sequence[int], cache: DeviceCache) -> None:
         with self._pool.lock:
-            for _ in self._append(token_ids, cache):
+            for _ in self._append_logits(token_ids, cache, len(token_ids)):
                 pass
 
     @torch.inference_mode()
@@ -106,6 +108,16 @@ class DeviceDecoder:
         with self._pool.lock:
             return torch.cat([hidden[0].cpu() for hidden in self._append(token_ids, cache)])
 
+    @torch.inference_mode()
+    def unembed(self, hidden: Tensor) -> Decoded:
+        with self._pool.lock:
+            logits = self._forward.unembed(hidden.to(self.device))
+            return Decoded(logits, read_summaries(summarize(logits).cpu()))
+
+    @property
+    def unembedding(self) -> Unembedding:
+        return self._forward.unembedding
+
     def memory_bytes(self) -> int:
         return self._nbytes
 
@@ -115,10 +127,31 @@ class DeviceDecoder:
         slots = [self._pool.hold(cache) for cache in caches]
         for slot, token_id, cache in zip(slots, token_ids, caches, strict=True):
             rows[slot] = [token_id, cache.length, cache.rotary_version]
-        logits, packed = self._step(rows, span)
+        tapped = tapped_rows(zip(slots, caches, strict=True), 1)
+        logits, packed = self._step(rows, span, Visits(self._structure, tapped) if tapped else None)
         summaries = read_summaries(packed)
         in_order = logits[: len(slots)] if slots == list(range(len(slots))) else logits[slots]
         return Decoded(in_order, [summaries[slot] for slot in slots])
+
+    def _append_logits(self, token_ids: Sequence[int], cache: DeviceCache, first: int) -> Iterator[Tensor]:
+        """Append tokens to a sequence; yield logits on the CPU from the token with the index ``first`` on.
+
+        They are computed part by part, so that the device never holds the logits of a whole text; those before them
+        only where they are visited.
+        """
+        for hidden in self._append(token_ids, cache):
+            count = hidden.shape[1]
+            skipped, first = min(first, count), max(first - count, 0)
+            start, point = cache.length - count, Point("lm_head")
+            taps = cache.taps
+            if taps is not None and point not in taps.active(start, start + count):
+                taps = None
+            if taps is not None and skipped:
+                taps.visit(point, start, self._forward.logits(hidden[0, :skipped]).cpu())
+            if skipped < count:
+                logits = self._forward.logits(hidden[0, skipped:]).cpu()
+                changed = taps.visit(point, start + skipped, logits) if taps else None
+                yield logits if changed is None else changed
 
     def _append(self, token_ids: Sequence[int], cache: DeviceCache) -> Iterator[Tensor]:
         """Append tokens to a sequence; yield normed hidden states of the last layer, float32, (1, tokens, hidden)."""
@@ -131,12 +164,14 @@ class DeviceDecoder:
         self._structure.check_indices(token_ids, length)
         self._reserve(length)
         slot, span = self._pool.hold(cache), -(-length // _PROMPT_SPAN) * _PROMPT_SPAN
+        tapped = tapped_rows([(0, cache)], len(token_ids))
         positions = torch.arange(past, length, device=self.device).unsqueeze(0)
         versions = torch.full((1, 1), cache.rotary_version, device=self.device)
         hidden = self._forward.hidden_states(
             torch.tensor([token_ids], device=self.device),
             self._angles.rows(positions, versions),
             Span(self._pool.view(slot, 1, span), positions),
+            Visits(self._structure, tapped) if tapped else None,
         )
         cache.advance(self._structure, token_ids)
         return hidden
@@ -152,6 +187,7 @@ class DeviceDecoder:
         if cache.token_ids and version != cache.rotary_version:
             computed = self.new_cache()
             computed.rotary_version = version
+            computed.taps = cache.taps and cache.taps.without_captures()
             for start in range(0, cache.length, PART):
                 self._append_part(cache.token_ids[start : start + PART], computed)
             self._pool.replace(cache, computed)

@@ -14,10 +14,13 @@ from torch.nn import functional as F
 
 from workbench.engine.activations import ACTIVATIONS
 from workbench.engine.block_structure import LayerStructure
+from workbench.engine.insides.contributions import Unembedding
 from workbench.engine.model_weights import Norm
 from workbench.engine.on_device.attention import Span, attend, masks, store
 from workbench.engine.on_device.dense import DenseBlock, DenseMatrix, DenseWeights
 from workbench.engine.on_device.experts import mix_experts
+from workbench.engine.on_device.visits import LayerVisit, Visits, unvisited
+from workbench.insides import Point
 
 Angles = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens, float32, shape (sequences, tokens, sets of angles, rotary_dim) each."""
@@ -45,51 +48,79 @@ class Forward:
         """Of weights, keys and values."""
         return self._weights.embedding.weight.dtype
 
-    def hidden_states(self, token_ids: Tensor, angles: Angles, span: Span) -> Tensor:
+    def hidden_states(self, token_ids: Tensor, angles: Angles, span: Span, visits: Visits | None = None) -> Tensor:
         """Append tokens to sequences; return hidden states after the final norm, float32 (sequences, tokens, hidden).
 
         Args:
             token_ids: int64, shape (sequences, tokens).
         """
-        hidden, structure = self._embed(token_ids, span.positions), self.structure
+        hidden, structure = self._embed(token_ids, span.positions, visits), self.structure
         allowed = masks(structure, span)
         for index, layer in enumerate(structure.layers):
-            block, mask = self._weights.blocks[index], allowed[layer.window, layer.chunk]
-            hidden = self._run_block(block, layer, hidden, angles, span, span.kv[index], mask)
-        return self._norm(hidden, self._weights.final_norm)
+            hidden = self._run_block(index, hidden, angles, span, allowed[layer.window, layer.chunk], visits)
+        normed = self._norm(hidden, self._weights.final_norm)
+        return normed if visits is None else visits(Point("final_norm"), normed)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits of normed hidden states, shape (..., hidden) to (..., vocab)."""
-        structure = self.structure
-        logits = self._product(hidden, self._weights.head)
-        if structure.logit_scale != 1.0:
-            logits = logits * structure.logit_scale
-        return torch.tanh(logits / structure.logit_cap) * structure.logit_cap if structure.logit_cap else logits
+        logits, cap = self._uncapped(hidden), self.structure.logit_cap
+        return torch.tanh(logits / cap) * cap if cap else logits
 
-    def _embed(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits of hidden states of the last layer, shape (..., hidden) to (..., vocab)."""
+        return self.logits(self._norm(hidden, self._weights.final_norm))
+
+    @property
+    def unembedding(self) -> Unembedding:
+        """The last norm and the head, with weights on the CPU."""
+        structure, norm = self.structure, self._weights.final_norm
+        bias = None if norm.bias is None else norm.bias.cpu()
+
+        @torch.inference_mode()
+        def head(normed: Tensor) -> Tensor:
+            return self._uncapped(normed.to(self.device)).cpu()
+
+        return Unembedding(
+            structure.norm, structure.norm_eps, norm.weight[: structure.hidden].cpu(), bias, head, structure.logit_cap
+        )
+
+    def _uncapped(self, normed: Tensor) -> Tensor:
+        logits = self._product(normed, self._weights.head)
+        return logits if self.structure.logit_scale == 1.0 else logits * self.structure.logit_scale
+
+    def _embed(self, token_ids: Tensor, positions: Tensor, visits: Visits | None) -> Tensor:
         structure = self.structure
         hidden = F.embedding(token_ids, self._weights.embedding.weight).float()
         if structure.embedding_scale != 1.0:
             hidden = hidden * structure.embedding_scale
+        if visits is not None:
+            hidden = visits(Point("embeddings"), hidden)
         learned = self._weights.positions
         return hidden if learned is None else hidden + F.embedding(positions, learned.weight).float()
 
     def _run_block(
-        self, block: DenseBlock, layer: LayerStructure, hidden: Tensor, angles: Angles, span: Span, kv: Tensor,
-        mask: Tensor,
-    ) -> Tensor:  # fmt: skip
+        self, index: int, hidden: Tensor, angles: Angles, span: Span, mask: Tensor, visits: Visits | None
+    ) -> Tensor:
         """Return the hidden states after one block, as `BlockStructure` describes it."""
-        structure, scale = self.structure, self.structure.residual_scale
-        queries = self._heads(block, layer, self._norm(hidden, block.pre_attention_norm), angles, span.positions, kv)
-        update = block.output(attend(structure, layer, kv, queries, mask)).float()
-        attended = hidden + scale * self._norm(update, block.post_attention_norm)
+        structure, scale, kv = self.structure, self.structure.residual_scale, span.kv[index]
+        block, layer = self._weights.blocks[index], structure.layers[index]
+        visit = unvisited if visits is None else visits.of_layer(index)
+        hidden = visit("resid_pre", hidden)
+        normed = visit("attn_in", self._norm(hidden, block.pre_attention_norm))
+        queries = self._heads(block, layer, normed, angles, span.positions, kv, visit)
+        z = attend(structure, layer, kv, queries, mask).unflatten(-1, (structure.heads, structure.head_dim))
+        if visits is not None:
+            z = visits.attention(index, queries, kv, z)
+        update = visit("attn_out", block.output(visit("z", z).flatten(2)).float())
+        attended = visit("resid_mid", hidden + scale * self._norm(update, block.post_attention_norm))
         source = hidden if structure.is_parallel else attended
-        update = self._mlp(block, self._norm(source, block.pre_mlp_norm))
-        return attended + scale * self._norm(update, block.post_mlp_norm)
+        update = self._mlp(block, visit("mlp_in", self._norm(source, block.pre_mlp_norm)), visit)
+        return visit("resid_post", attended + scale * self._norm(visit("mlp_out", update), block.post_mlp_norm))
 
     def _heads(
-        self, block: DenseBlock, layer: LayerStructure, normed: Tensor, angles: Angles, positions: Tensor, kv: Tensor
-    ) -> Tensor:
+        self, block: DenseBlock, layer: LayerStructure, normed: Tensor, angles: Angles, positions: Tensor, kv: Tensor,
+        visit: LayerVisit,
+    ) -> Tensor:  # fmt: skip
         """Store keys and values of the new tokens; return their queries, shape (sequences, tokens, heads, head_dim)."""
         structure, heads = self.structure, self.structure.heads
         qkv: Tensor = block.qkv[0](normed).unflatten(
@@ -100,7 +131,8 @@ class Forward:
             rotated = self._qk_norm(rotated, block.qk_norm)
         if layer.rotary is not None:
             rotated = _rotate(rotated, angles[0][..., layer.rotary, :], angles[1][..., layer.rotary, :])
-        store(kv, rotated[..., heads:, :], qkv[..., heads + structure.kv_heads :, :], positions)
+        values = visit("value", qkv[..., heads + structure.kv_heads :, :])
+        store(kv, rotated[..., heads:, :], values, positions)
         return rotated[..., :heads, :]
 
     def _qk_norm(self, x: Tensor, norm: Norm) -> Tensor:
@@ -127,15 +159,17 @@ class Forward:
             return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, self.structure.norm_eps)
         return F.rms_norm(x, x.shape[-1:], norm.weight, self.structure.norm_eps)
 
-    def _mlp(self, block: DenseBlock, normed: Tensor) -> Tensor:
+    def _mlp(self, block: DenseBlock, normed: Tensor, visit: LayerVisit) -> Tensor:
         structure = self.structure
         if block.router is not None:
             return mix_experts(structure, block, normed, self._activate)
         gate_up = block.gate_up[0](normed)
         if structure.is_gated:
             gate, up = gate_up.chunk(2, -1)
-            return block.down(self._activate(gate) * up).float()
-        return block.down(self._activate(gate_up)).float()
+            active = self._activate(visit("mlp_pre", gate)) * up
+        else:
+            active = self._activate(visit("mlp_pre", gate_up))
+        return block.down(visit("mlp_act", active)).float()
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

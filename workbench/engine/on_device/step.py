@@ -10,11 +10,13 @@ from torch import Tensor
 
 from workbench.engine.on_device.attention import Span
 from workbench.engine.on_device.summaries import summarize
+from workbench.insides import Point
 
 if TYPE_CHECKING:
     from workbench.engine.on_device.angles import AngleTable
     from workbench.engine.on_device.forward import Forward
     from workbench.engine.on_device.slots import SlotPool
+    from workbench.engine.on_device.visits import Visits
 
 _WARM_UPS = 2
 """Eager steps before a capture, in which torch allocates and chooses what a captured graph may not."""
@@ -37,19 +39,20 @@ class DeviceStep:
         self._memory: Any = None
         self._generation = pool.generation
 
-    def __call__(self, rows: Sequence[Sequence[int]], span: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, rows: Sequence[Sequence[int]], span: int, visits: Visits | None = None) -> tuple[Tensor, Tensor]:
         """Append a token to the sequences in the first slots.
 
         Args:
             rows: for each slot its token, its position and the version of its angles.
             span: number of keys that are read of each slot.
+            visits: of points inside; a step with visits is never captured.
 
         Returns:
             Logits on the device, float32 (slots, vocab), and the result of `summarize` on the CPU.
         """
         inputs = torch.tensor(rows)  # (slots, 3)
-        if not self._captures:
-            logits, packed = self.compute(inputs.to(self.device), span)
+        if not self._captures or visits is not None:
+            logits, packed = self.compute(inputs.to(self.device), span, visits)
             return logits, packed.cpu()
         if self._generation != self._pool.generation:  # they read and write a buffer that is gone
             self._graphs.clear()
@@ -61,12 +64,14 @@ class DeviceStep:
         logits, packed = self._graphs[key].replay(inputs)
         return logits.clone(), packed.cpu()  # the next replay overwrites both
 
-    def compute(self, inputs: Tensor, span: int) -> tuple[Tensor, Tensor]:
+    def compute(self, inputs: Tensor, span: int, visits: Visits | None = None) -> tuple[Tensor, Tensor]:
         """Compute the step with inputs on the device, int64 (slots, 3); fixed shapes, and nothing leaves the device."""
         token_ids, positions, versions = inputs.unsqueeze(2).unbind(1)  # (slots, 1) each
         views = Span(self._pool.view(0, len(inputs), span), positions)
-        hidden = self._forward.hidden_states(token_ids, self._angles.rows(positions, versions), views)
+        hidden = self._forward.hidden_states(token_ids, self._angles.rows(positions, versions), views, visits)
         logits = self._forward.logits(hidden[:, 0])
+        if visits is not None:
+            logits = visits(Point("lm_head"), logits.unsqueeze(1)).squeeze(1)
         return logits, summarize(logits)
 
     def memory(self) -> Any:

@@ -22,12 +22,14 @@ from workbench.errors import ClosedError, InsufficientMemoryError, UnsupportedFi
 from workbench.insides import ModelPoints, Point
 from workbench.interrupts import result_of
 from workbench.machine import memory_available_bytes
+from workbench.providers.transformers.lenses import find_lens
 from workbench.records import LensCell, LensColumn, LensWord, LogitParts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from workbench.engine.insides.jacobian_lens import JacobianLens
     from workbench.engine.requests import Handle
     from workbench.engine.scheduler import Engine
 
@@ -136,16 +138,22 @@ class EngineInsides:
 
     def _reader(self, first: int, kind: str, words: int) -> LensReader:
         request, engine = self._handle.request, self._engine
-        if kind == "jacobian" and engine.jacobians is None:
-            raise UnsupportedFieldError("kind", kind, f"logit: no Jacobian lens of {engine.model.name} has been fitted")
         return LensReader(
             engine.model.decoder,
             request.prompt_ids,
             request.edits,
             first=first,
             alternatives=words,
-            jacobians=engine.jacobians if kind == "jacobian" else None,
+            lens=self._jacobian_lens() if kind == "jacobian" else None,
         )
+
+    def _jacobian_lens(self) -> JacobianLens:
+        engine = self._engine
+        engine.lens = engine.lens or find_lens(engine.model)
+        if engine.lens is None:
+            allowed = f"logit: no Jacobian lens of {engine.model.name} has been fitted, see Workbench.fit_lens"
+            raise UnsupportedFieldError("kind", "jacobian", allowed)
+        return engine.lens
 
     def _replay(self) -> Replay:
         request = self._handle.request

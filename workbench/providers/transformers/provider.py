@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,12 +26,13 @@ from workbench.providers.tool_calls import with_tool_calls
 from workbench.providers.transformers import cards
 from workbench.providers.transformers.config import AdaptedModel, TransformersConfig
 from workbench.providers.transformers.emissions import engine_emissions
+from workbench.providers.transformers.lenses import fit
 from workbench.providers.transformers.rendering import rendered
 from workbench.providers.transformers.request_preparation import PreparedRequest, prepare
 from workbench.providers.transformers.scoring import scored
 from workbench.providers.transformers.served import SENTENCE_MODEL, CausalModel, ServedModels
 from workbench.providers.transformers.tool_use import checked_tools
-from workbench.records import Embeddings, Emission, RunProgress, Score, TokenSpans, Usage
+from workbench.records import Embeddings, Emission, LensFit, RunProgress, Score, TokenSpans, Usage
 from workbench.sampling_stages import SAMPLING_STAGES
 
 if TYPE_CHECKING:
@@ -124,6 +125,18 @@ class TransformersProvider(InferenceProvider):
 
     def points(self, identifier: str) -> ModelPoints:
         return self._models.causal(identifier).engine.model.decoder.points
+
+    def fit_lens(
+        self,
+        identifier: str,
+        texts: Sequence[str],
+        seconds: float | None = None,
+        progress: Callable[[LensFit], None] | None = None,
+    ) -> LensFit:
+        served = self._models.causal(identifier)
+        token_ids = [served.encoder.encode_text(text, f"texts[{index}]") for index, text in enumerate(texts)]
+        served.engine.lens = lens = fit(served.engine.model, token_ids, seconds=seconds, progress=progress)
+        return LensFit(lens.facts.texts, len(texts), lens.facts.seconds)
 
     def load(self, identifier: str) -> None:
         self._models.ready(identifier)

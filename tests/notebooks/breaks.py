@@ -78,6 +78,7 @@ BREAKS = (
     Break("13", faults.shields_pass_everything),
     Break("14", engine_faults.the_lens_has_no_norm),
     Break("14", engine_faults.the_lens_reads_the_layer_before),
+    Break("14", engine_faults.the_lens_looks_ahead_from_another_layer),
     Break("14", engine_faults.captures_are_of_the_token_before),
     Break("14", engine_faults.parts_are_not_scaled_by_the_last_norm),
     Break("14", engine_faults.the_embedding_is_no_part),

@@ -18,7 +18,7 @@ _Numbers: TypeAlias = (
 
 def _as_int(value: Any) -> Any:
     """Return a whole number of another type, such as numpy's, as a Python integer."""
-    return int(value) if isinstance(value, Integral) and value is not True and value is not False else value
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 _Index: TypeAlias = Annotated[int, BeforeValidator(_as_int), Field(ge=0, strict=True)]

@@ -32,7 +32,7 @@ from workbench.records import Embeddings, Emission
 if TYPE_CHECKING:
     from workbench.insides import ModelPoints
     from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
-    from workbench.records import KeptPosition, ModelCard, Prompt, Score, TokenSpans
+    from workbench.records import KeptPosition, LensFit, ModelCard, Prompt, Score, TokenSpans
 
 Result = TypeVar("Result")
 
@@ -154,6 +154,15 @@ class RecordedProvider(InferenceProvider):
         points = self._inner.points(identifier)
         self._recorder.points(self._name(identifier), points)
         return points
+
+    def fit_lens(
+        self,
+        identifier: str,
+        texts: Sequence[str],
+        seconds: float | None = None,
+        progress: Callable[[LensFit], None] | None = None,
+    ) -> LensFit:
+        return self._inner.fit_lens(identifier, texts, seconds, progress)
 
     def generate(self, request: Request) -> AsyncIterator[Emission]:
         call = self._recorder.begin(

@@ -119,14 +119,34 @@ attribution.wait()
 changes = attribution.attribution.to_frame().drop(columns=["position", "text", "logprob"])
 attribution.selected = int(changes.max(axis=1).idxmax())
 attribution""",
+    "attention-view": """\
+looked = bench.attention(run)
+looked.layer, looked.head = 3, 4
+looked.position = len(looked.prompt) + 5 if looked.wait() else 0
+looked.wait()
+looked""",
+    "edit-view": """\
+question = bench.completion("The capital of France is", sampling_params=wb.SamplingParams(max_tokens=16))
+question.result()
+changed = bench.edit(question)
+changed.wait()
+changed.ablate("mlp", 20)
+changed.ablate("head", 11, 1, method="mean", position=3)
+changed.start()
+changed.wait()
+changed""",
     "sampling-waterfall": "wb.widgets.SamplingWaterfall(feed=feed)",
+    "layers-view": """\
+layers = wb.widgets.LayersView(feed=feed)
+layers.wait()
+layers""",
 }
 """Code of a cell by the name of its picture; its last line is the widget."""
 
 CLICKS = {"model-picker": ("Model card", "On this machine…")}
 """Buttons to press before the picture is taken, by scene."""
-APPEARS = {"model-picker": ".wb-found li"}
-"""What appears after the last of them, by scene."""
+APPEARS = {"model-picker": ".wb-found li", "layers-view": ".wb-layers-words tr:nth-child(5)"}
+"""What appears last, by scene."""
 
 # Wide enough for the playground's two columns inside the notebook's margin.
 WIDTH, HEIGHT = 1240, 2400

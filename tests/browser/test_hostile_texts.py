@@ -29,8 +29,10 @@ from workbench.protocol import (
 from workbench.providers.capabilities import Capabilities
 from workbench.records import Alternative, Breakpoint, FoundModel, ModelCard, TokenRecord
 from workbench.widgets import (
+    AttentionView,
     AttributionView,
     ChatView,
+    EditView,
     ModelPicker,
     Playground,
     PredictionGame,
@@ -148,6 +150,7 @@ def playground_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     shown.feed.follow(finished(FakeRun(records=records, prompt=ALL)))
     for tab, ready in (
         ("waterfall", ".wb-fall-chosen"),
+        ("layers", ".wb-layers-cell:not(.wb-waiting)"),
         ("tree", ".wb-tree"),
         ("code", ".wb-code code"),
         ("tokens", ".wb-instead code"),
@@ -155,7 +158,7 @@ def playground_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
         shown.tab = tab
         shown.selected = 3
         modules.wait(f"document.querySelector('{ready}')", timeout_s=PATIENCE_S)
-    return [shown, shown.picker, shown.stream, shown.inspector, shown.table, shown.waterfall]
+    return [shown, shown.picker, shown.stream, shown.inspector, shown.table, shown.waterfall, shown.layers]
 
 
 def stream_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
@@ -286,6 +289,40 @@ def attribution_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
     return [shown, failed]
 
 
+def attention_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
+    """Said by prompt and answer; one more view ends in an error."""
+    run = finished(FakeRun(records=[record(i, text) for i, text in enumerate(PAYLOADS)], prompt=ALL))
+    odd = finished(FakeRun())
+    odd.capture = fails  # type: ignore[assignment, method-assign]
+    views = [AttentionView(one) for one in (run, odd)]
+    for view in views:
+        assert view.wait(PATIENCE_S)
+        modules.show(view)
+    return list(views)
+
+
+def edit_scene(modules: ModuleHost) -> list[WorkbenchWidget]:
+    """Said by both prompts, the answers, the texts of steering, and an error."""
+    records = [record(i, text) for i, text in enumerate(PAYLOADS)]
+    run, odd = (finished(FakeRun(records=records, prompt=ALL)) for _ in range(2))
+    odd.edit = fails  # type: ignore[assignment, method-assign]
+    views = [EditView(one, session=HostileModels(PAYLOADS)) for one in (run, odd)]
+    for view in views:
+        assert view.wait(PATIENCE_S)
+        view.mode = "patch"
+        modules.show(view)
+        view._choose_source(view.feed.run)
+        view.ablate("mlp", 0, position=1)
+        view.steer(ALL, ALL, 1)
+        view._changes = view._changes[:1]  # what it does is known without the texts
+        view.start()
+        assert view._work.wait(PATIENCE_S)
+    for one in views[0].comparison.runs[1:]:
+        finished(one)
+    assert views[0].wait(PATIENCE_S)
+    return [*views, views[0].comparison]
+
+
 SCENES: list[Callable[[ModuleHost], list[WorkbenchWidget]]] = [
     playground_scene,
     stream_scene,
@@ -298,6 +335,8 @@ SCENES: list[Callable[[ModuleHost], list[WorkbenchWidget]]] = [
     tree_scene,
     game_scene,
     attribution_scene,
+    attention_scene,
+    edit_scene,
 ]
 
 

@@ -389,7 +389,7 @@ def test_choosing_a_token_moves_nothing(modules: ModuleHost, width: int) -> None
 def test_tabs_show_the_code_of_the_next_run(modules: ModuleHost) -> None:
     shown = playground(FakeSession(), prompt="Hi")
     modules.show(shown)
-    for key, tab in [("ArrowRight", "waterfall"), ("ArrowRight", "tree"), ("End", "code")]:
+    for key, tab in [("ArrowRight", "waterfall"), ("ArrowRight", "layers"), ("End", "code")]:
         modules.browser.get_by_role("tab", selected=True).press(key)
         modules.carry()
         assert shown.tab == tab

@@ -432,6 +432,28 @@ def test_a_run_without_tools_has_no_steps_of_calls(session: Any) -> None:
     refused(InvalidRequestError, ended(session).call_steps, "tools")
 
 
+def test_a_lens_ends_with_what_the_model_said_in_any_window(subject: Subject) -> None:
+    run, same = (ended(subject.session, logprobs=LogProbConfig(top_k=4)) for _ in range(2))
+    if not subject.branches:
+        refused(UnsupportedFieldError, run.lens_columns, "model")
+        return
+    refused(UnsupportedFieldError, lambda: run.lens_columns(kind="jacobian"), "kind")
+    count = len(run.tokens)
+    windows = [run.lens_columns(positions, words=4) for positions in ([count - 1], [0, 1], range(1, count))]
+    columns = same.lens_columns(words=4)
+    assert windows == [columns[-1:], columns[:2], columns[1:]]
+    assert len({len(column.cells) for column in columns}) == 1
+    for column, token in zip(columns, run.tokens, strict=True):
+        assert (column.token_id, column.text) == (token.token_id, token.text)
+        last = column.cells[-1]
+        assert last.rank == token.rank
+        assert math.isclose(last.probability, token.probability, rel_tol=1e-3)
+        for cell in column.cells:
+            shares = [word.probability for word in cell.words]
+            assert (len(shares), sorted(shares, reverse=True)) == (4, shares)
+            assert (column.token_id in [word.token_id for word in cell.words]) == (cell.rank <= 4)
+
+
 # ---------------------------------------------------------------------------------------------------------- readings
 
 

@@ -91,7 +91,9 @@ class Decoder(Protocol):
         """The points at which numbers inside the model can be read and changed."""
 
     def unembed(self, hidden: Tensor) -> Decoded:
-        """Return the logits of residual streams after the last layer, float32 (rows, hidden), as a step computes them.
+        """Return the logits of residual streams after the last layer, float32 (rows, hidden).
+
+        The next call may overwrite them.
 
         Raises:
             UnsupportedFieldError: the model's last norm and head cannot be computed alone.

@@ -24,7 +24,7 @@ from workbench.engine.insides.structure_points import LOGITS_POINTS, structure_p
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
 from workbench.engine.kernels.panels import ARITHMETICS, FMA
-from workbench.engine.kernels.row_reductions import masked, softmax_stats, top_k_values
+from workbench.engine.kernels.row_reductions import LogitsSummary, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.team import Team
 from workbench.engine.model_weights import ModelWeights, Norm
@@ -131,8 +131,15 @@ class FusedDecoder:
 
     def unembed(self, hidden: Tensor) -> Decoded:
         with self._lock:
-            parts = [self._step.unembed(part, self._head) for part in hidden.split(_UNEMBEDDED_ROWS)]
-        return Decoded(torch.cat([part.logits for part in parts]), [one for part in parts for one in part.summaries])
+            if len(hidden) <= _UNEMBEDDED_ROWS:
+                return self._step.unembed(hidden, self._head)
+            parts: list[Tensor] = []
+            summaries: list[LogitsSummary | None] = []
+            for part in hidden.split(_UNEMBEDDED_ROWS):
+                found = self._step.unembed(part, self._head)
+                parts.append(found.logits.clone())
+                summaries += found.summaries
+        return Decoded(torch.cat(parts), summaries)
 
     def memory_bytes(self) -> int:
         """Return the size of the weights in bytes."""

@@ -49,6 +49,7 @@ class FusedStep:
         self._scratch: dict[int, Scratch] = {}
         self._summaries: dict[int, LogitsSummaries] = {}  # by rows
         self._team_sizes: dict[int, TeamSize] = {}  # by rows
+        self._unembedded = torch.empty(0)
 
     def decode(
         self,
@@ -74,7 +75,8 @@ class FusedStep:
             np.array(positions),
             is_one_sequence=rows > 1 and caches[0] is caches[-1],
         )
-        tapped = tapped_rows(caches, positions)
+        is_tapped = any(cache.taps is not None for cache in caches)
+        tapped = tapped_rows(caches, positions) if is_tapped else []
         logits = self._empty_logits(rows if any(one.reads_logits for one in tapped) else logits_rows)
         scratch, size = self._scratch_of(rows, longest), self._team_sizes.setdefault(rows, TeamSize(self._team.threads))
         threads, angles = size.threads, self._rotary.rows(positions, [cache.rotary_version for cache in caches])
@@ -98,9 +100,14 @@ class FusedStep:
         return self._summaries[rows]
 
     def unembed(self, hidden: Tensor, head: FusedHead) -> Decoded:
-        """Return logits and summaries of hidden states of the last layer, float32, shape (rows, hidden)."""
+        """Return logits and summaries of hidden states of the last layer, float32, shape (rows, hidden).
+
+        The next call overwrites the logits.
+        """
         rows, layers = len(hidden), self._shape.layers
-        memory, summaries = self._empty_logits(padded(rows, PANEL)), LogitsSummaries.empty(rows, self._shape.vocab)
+        if len(self._unembedded) < padded(rows, PANEL):
+            self._unembedded = self._empty_logits(padded(rows, PANEL))
+        memory, summaries = self._unembedded[: padded(rows, PANEL)], self.summaries_of(rows)
         logits = memory[:rows]
         found = head.logits(hidden, out=memory)
         if found.data_ptr() != logits.data_ptr():  # scaled or capped

@@ -132,29 +132,50 @@ class RunInsides:
 
         Rows and columns are the tokens of prompt and answer, named by position and text.
         """
-        insides = self.insides
-        heads = insides.points.sizes["attn_probs"][0] if "attn_probs" in insides.points.sizes else 0
-        if heads and not (is_count(head) and head < heads):
-            raise InvalidRequestError("head", head, f"a head from 0 to {heads - 1}")
-        capture = self.capture([f"attn_probs.{_layer(insides, layer)}"])
-        return _square(capture, capture[f"attn_probs.{layer}"][:, head])
+        name = _attention_point(self.insides, layer, head)
+        capture = self.capture([name])
+        return _square(capture, capture[name][:, head])
 
-    def attention_heads(self: OpenRun) -> pd.DataFrame:
-        """Return one row for each head of each layer: where it looks, on average over all tokens but the first.
+    def attention_row(self: OpenRun, layer: int, head: int, position: int) -> pd.Series[float]:
+        """Return how much one token attends to each token before it and itself; the values add up to 1.
 
-        ``on_first`` and ``on_previous`` are the shares of its weights on the first token and on the one before;
-        ``entropy`` is that of the weights, in nats.
+        Args:
+            position: position of the token, counted from the first token of the prompt.
         """
         import pandas as pd
 
         insides = self.insides
-        positions = _positions(self, None)
-        names = [str(Point("attn_probs", layer)) for layer in range(insides.points.layers)]
+        name = _attention_point(insides, layer, head)
+        (wanted,) = _positions(self, [position])
+        weights = self.capture([name], [wanted])[name][0, head, : wanted + 1]
+        texts = (insides.text(token_id) for token_id in insides.token_ids[: wanted + 1])
+        keys = pd.Index([f"{key} {text}" for key, text in enumerate(texts)], name="key")
+        return pd.Series(weights, index=keys, name=keys[-1])
+
+    def attention_heads(
+        self: OpenRun, layers: Sequence[int] | None = None, positions: Positions = None
+    ) -> pd.DataFrame:
+        """Return one row for each head of each layer: where it looks, on average over tokens.
+
+        ``on_first`` and ``on_previous`` are the shares of its weights on the first token and on the one before;
+        ``entropy`` is that of the weights, in nats.
+
+        Args:
+            layers: layers to read; None for all.
+            positions: positions of the tokens, counted from the first token of the prompt, which is left out; None for
+                all so far.
+        """
+        import pandas as pd
+
+        insides = self.insides
+        positions = [position for position in _positions(self, positions) if position] or [0]
+        chosen = range(insides.points.layers) if layers is None else layers
+        names = [str(Point("attn_probs", _layer(insides, layer))) for layer in chosen]
         together = max(1, _ATTENTION_BYTES // max(1, self.capture_bytes(names[:1], positions)))
         rows = []
         for start in range(0, len(names), together):
             capture = self.capture(names[start : start + together], positions)
-            rows += [row for name in capture for row in _head_rows(name, capture[name])]
+            rows += [row for name in capture for row in _head_rows(name, capture[name], positions)]
         return pd.DataFrame(rows)
 
     def logit_parts(self: OpenRun, position: int, token: int | str | None = None) -> LogitParts:
@@ -191,6 +212,14 @@ def _layer(insides: Insides, layer: int) -> int:
     return int(layer)
 
 
+def _attention_point(insides: Insides, layer: int, head: int) -> str:
+    """Return the name of the point with the attention weights of a layer that has the head."""
+    heads = insides.points.sizes["attn_probs"][0] if "attn_probs" in insides.points.sizes else 0
+    if heads and not (is_count(head) and head < heads):
+        raise InvalidRequestError("head", head, f"a head from 0 to {heads - 1}")
+    return f"attn_probs.{_layer(insides, layer)}"
+
+
 def _token_position(run: RunLike, position: int) -> int:
     least = int(run.reads)  # the first token of a text has none before it
     if not is_count(position) or not least <= position < len(run.tokens):
@@ -211,19 +240,18 @@ def _square(capture: Capture, weights: NDArray[np.float32]) -> pd.DataFrame:
     return pd.DataFrame(weights, index=pd.Index(names, name="token"), columns=pd.Index(names, name="key"))
 
 
-def _head_rows(name: str, weights: NDArray[np.float32]) -> Iterator[dict[str, float]]:
+def _head_rows(name: str, weights: NDArray[np.float32], positions: Sequence[int]) -> Iterator[dict[str, float]]:
     """Yield a row for each head of a layer; weights have the shape (tokens, heads, keys)."""
     import numpy as np
 
     layer = int(name.rpartition(".")[2])
-    later = weights[1:]
-    previous = later[np.arange(len(later)), :, np.arange(len(later))] if len(later) else later[..., 0]
-    logs = np.log(np.where(later > 0, later, 1.0))
+    previous = weights[np.arange(len(weights)), :, np.maximum(positions, 1) - 1]
+    logs = np.log(np.where(weights > 0, weights, 1.0))
     for head in range(weights.shape[1]):
         yield {
             "layer": layer,
             "head": head,
-            "on_first": float(later[:, head, 0].mean()) if len(later) else 1.0,
-            "on_previous": float(previous[:, head].mean()) if len(later) else 1.0,
-            "entropy": float(-(later[:, head] * logs[:, head]).sum(-1).mean()) if len(later) else 0.0,
+            "on_first": float(weights[:, head, 0].mean()),
+            "on_previous": float(previous[:, head].mean()),
+            "entropy": float(-(weights[:, head] * logs[:, head]).sum(-1).mean()),
         }

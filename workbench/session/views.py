@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from workbench.records import Attribution
-    from workbench.widgets import AttributionView, ChatView, CompareView, Playground, ReadView
-    from workbench.widgets.contract import AskedRun, SessionLike
+    from workbench.widgets import (
+        AttentionView,
+        AttributionView,
+        ChatView,
+        CompareView,
+        EditView,
+        LayersView,
+        Playground,
+        ReadView,
+    )
+    from workbench.widgets.contract import AskedRun, InsideRun, RunLike, SessionLike, SteeringSession
 
 
 class Views:
     """Methods of a workbench that return a widget."""
 
-    def playground(self: SessionLike, **options: Any) -> Playground:
+    def playground(self: SteeringSession, **options: Any) -> Playground:
         """Return the playground widget for this workbench."""
         from workbench import widgets
 
@@ -49,6 +58,37 @@ class Views:
         from workbench import widgets
 
         return widgets.attribution(self, run)
+
+    def layers(self: SessionLike, run: RunLike, *, kind: Literal["logit", "jacobian"] = "logit") -> LayersView:
+        """Return a widget that shows what each layer foresaw of each token of a run, also while the run goes on.
+
+        Args:
+            run: a run or a reading of a model in this process.
+            kind: the lens to begin with; see `Run.lens`.
+        """
+        from workbench import widgets
+
+        return widgets.layers(self, run, kind=kind)
+
+    def attention(self: SessionLike, run: InsideRun) -> AttentionView:
+        """Return a widget that shows what each token of a run attends to in each head.
+
+        Args:
+            run: a run of a model in this process.
+        """
+        from workbench import widgets
+
+        return widgets.attention(self, run)
+
+    def edit(self: SteeringSession, run: InsideRun) -> EditView:
+        """Return a widget that changes what a model computes in a run, and shows the edited run beside it.
+
+        Args:
+            run: a run of a model in this process.
+        """
+        from workbench import widgets
+
+        return widgets.edit(self, run)
 
     def chat(self: SessionLike, **options: Any) -> ChatView:
         """Return the chat widget for this workbench; the options are those of `workbench.widgets.chat`."""

@@ -9,10 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.widgets.attention_view import AttentionView, attention
     from workbench.widgets.attribution_view import AttributionView, attribution
     from workbench.widgets.chat_view import ChatView, chat
     from workbench.widgets.compare_view import CompareView, compare
+    from workbench.widgets.edit_view import EditView, edit
     from workbench.widgets.html.twins import run_html
+    from workbench.widgets.layers_view import LayersView, layers
     from workbench.widgets.model_picker import ModelPicker
     from workbench.widgets.playground_view import Playground, playground
     from workbench.widgets.prediction_game import PredictionGame
@@ -28,9 +31,12 @@ if TYPE_CHECKING:
     from workbench.widgets.tool_call_microscope import ToolCallMicroscope
 
 _HOME = {
+    "AttentionView": "attention_view",
     "AttributionView": "attribution_view",
     "ChatView": "chat_view",
     "CompareView": "compare_view",
+    "LayersView": "layers_view",
+    "EditView": "edit_view",
     "ModelPicker": "model_picker",
     "Playground": "playground_view",
     "PredictionGame": "prediction_game",
@@ -44,18 +50,24 @@ _HOME = {
     "TokenTable": "token_table",
     "TokenTree": "token_tree",
     "ToolCallMicroscope": "tool_call_microscope",
+    "attention": "attention_view",
     "attribution": "attribution_view",
     "chat": "chat_view",
     "compare": "compare_view",
+    "layers": "layers_view",
+    "edit": "edit_view",
     "playground": "playground_view",
     "read": "read_view",
     "run_html": "html.twins",
 }
 
 __all__ = [
+    "AttentionView",
     "AttributionView",
     "ChatView",
     "CompareView",
+    "EditView",
+    "LayersView",
     "ModelPicker",
     "Playground",
     "PredictionGame",
@@ -69,9 +81,12 @@ __all__ = [
     "TokenTable",
     "TokenTree",
     "ToolCallMicroscope",
+    "attention",
     "attribution",
     "chat",
     "compare",
+    "edit",
+    "layers",
     "playground",
     "read",
     "run_html",

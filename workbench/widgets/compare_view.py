@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import traitlets
 
-from workbench.analysis.comparison import Comparison, Pair
+from workbench.analysis.comparison import Comparison
 from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundError
 from workbench.protocol import Message, SamplingParams, UserMessage
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Parts
+from workbench.widgets.base import LOCK
 from workbench.widgets.chosen_sides import ChosenSides
-from workbench.widgets.coalescing import start_ticker
 from workbench.widgets.code import compare_code
 from workbench.widgets.compare_sides import Models, Params, seeded, sides_of, titles
+from workbench.widgets.compared_runs import ComparedRuns
 from workbench.widgets.composing import close_on_error, logprobs_with, replace_open_widget, takes_arguments_of
 from workbench.widgets.contract import RunLike, SessionLike
 from workbench.widgets.html.comparison import compare_html
-from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.stream_view import ALTERNATIVES, MODES
-from workbench.widgets.wire.comparison import settings_in_words, wire_pairs
+from workbench.widgets.wire.comparison import settings_in_words
 from workbench.widgets.wire.run import error_text
 
-_NOTHING: dict[str, Any] = {"number": 0, "state": "idle", "pairs": []}
-_INTERVAL_S = 0.25
 
-
-class CompareView(ChosenSides):
+class CompareView(ChosenSides, ComparedRuns):
     """Runs of one prompt side by side, named A, B and so on; each is compared with A.
 
     The model, precision and settings of up to four sides can be chosen in the page for the next run.
@@ -50,23 +46,10 @@ class CompareView(ChosenSides):
 
     _esm = module_source("compare_view")
     _css = style_source("compare_view")
-    _twin_shows = ("differences",)
-
-    feeds = Parts("The run feed of each side, A first.")
     code = traitlets.Unicode("", help="The Python call that makes this comparison; empty if there is none.").tag(
         sync=True
     )
-    sides: traitlets.List[dict[str, Any]] = traitlets.List(
-        help="Letter, model and settings of each side, as shown."
-    ).tag(sync=True)
-    common = traitlets.Unicode("", help="The sampling settings that all sides share, as shown.").tag(sync=True)
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
-    differences = traitlets.Dict(
-        help="Where the runs diverge and by how much; set when they start and when they end."
-    ).tag(sync=True)
-    position = traitlets.Int(None, allow_none=True, min=0, help="The selected position, the same in every side.").tag(
-        sync=True
-    )
 
     def __init__(
         self,
@@ -82,29 +65,11 @@ class CompareView(ChosenSides):
             raise InvalidRequestError("mode", mode, "chat or completion")
         self._logprobs = logprobs_with(alternatives)
         self._mode, self._alternatives = mode, alternatives
-        self._comparison: Comparison | None = None
-        self._sent: list[int] = []
-        self._wait: Callable[[float | None], None] = lambda _timeout_s: None
         sides = sides_of(models, sampling_params)
-        super().__init__(session, sides, prompt=prompt or "", differences=dict(_NOTHING))
+        super().__init__(session, sides, prompt=prompt or "")
         self.observe(self._show_next, "prompt")
         self._show_next()
         self.on_msg(self._answer)
-
-    @property
-    def comparison(self) -> Comparison | None:
-        """The comparison of the runs shown; None before the first."""
-        return self._comparison
-
-    @property
-    def runs(self) -> tuple[RunLike, ...]:
-        """The run of each side; empty before the first."""
-        return () if self._comparison is None else self._comparison.runs
-
-    @property
-    def divergence(self) -> int | None:
-        """Position of the first difference, or None."""
-        return None if self._comparison is None else self._comparison.divergence
 
     def start(self, prompt: str | None = None) -> Comparison:
         """Start a run for each side; runs in progress are stopped first.
@@ -128,16 +93,8 @@ class CompareView(ChosenSides):
             self.stop()
             models = self._take_choices()
             comparison = self._compared(models, self._launch(models))
-            self._comparison, self._sent = comparison, [0] * (len(models) - 1)
             self._show_sides([{"model": model, "precision": ""} for model in models])
-            self.position = None
-            for feed, run in zip(self.feeds, comparison.runs, strict=True):
-                feed.follow(run)
-            self.differences = {"number": self.differences["number"] + 1, "state": "running", "pairs": []}
-            ticker = start_ticker(
-                comparison, lambda: self._publish(comparison), lambda: self._finish(comparison), interval_s=_INTERVAL_S
-            )
-            self._wait = ticker.join
+            self._follow_runs(comparison)
             return comparison
 
     def stop(self) -> None:
@@ -145,11 +102,6 @@ class CompareView(ChosenSides):
         for run in self.runs:
             if not run.done:
                 run.cancel()
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until all runs have ended and are compared; return False on a timeout."""
-        self._wait(timeout_s)
-        return self.differences["state"] != "running" and all(feed.wait(timeout_s) for feed in self.feeds)
 
     def static_html(self) -> str:
         return compare_html(self._comparison, self.sides, self.prompt, self.feeds[0].unit)
@@ -161,9 +113,6 @@ class CompareView(ChosenSides):
         self.stop()
         for part in (*self.feeds, *self.controls):
             part.close()
-
-    def _is_settled(self) -> bool:
-        return bool(self.differences["state"] != "running")
 
     def _seeded_params(self) -> list[SamplingParams]:
         # The seed is the number of the run, so that a recorded trace can be replayed.
@@ -180,30 +129,17 @@ class CompareView(ChosenSides):
     def _show_sides(self, choices: Sequence[Mapping[str, str]]) -> None:
         models = [choice["model"] for choice in choices]
         precisions = [choice["precision"] or self._session.card(choice["model"]).precision for choice in choices]
-        kept, extra = self.feeds[: len(models)], self.feeds[len(models) :]
         settings, common = settings_in_words([one.value for one in self.controls])
         params = self._seeded_params()
-        with self.hold_sync():
-            self.feeds = [*kept, *(self._feed() for _ in models[len(kept) :])]
-            self.sides, self.common = titles(models, precisions, settings), common
-            # A precision that is not served has no name for the Python call.
-            self.code = (
-                ""
-                if any(choice["precision"] for choice in choices)
-                else compare_code(
-                    self.prompt, models=models, params=params, mode=self._mode, alternatives=self._alternatives
-                )
+        # A precision that is not served has no name for the Python call.
+        code = (
+            ""
+            if any(choice["precision"] for choice in choices)
+            else compare_code(
+                self.prompt, models=models, params=params, mode=self._mode, alternatives=self._alternatives
             )
-        for feed in extra:
-            feed.close()
-
-    def _feed(self) -> RunFeed:
-        feed = RunFeed()
-        if self.feeds:
-            feed.unit = self.feeds[0].unit
-        else:
-            feed.observe(self._update_twin, "unit")
-        return feed
+        )
+        self._set_sides(titles(models, precisions, settings), common, code=code)
 
     def _launch(self, models: list[str]) -> list[RunLike]:
         with ExitStack() as started:  # after one is refused, the others must not continue
@@ -225,34 +161,10 @@ class CompareView(ChosenSides):
         templates = [self._session.card(model).template_sha256 for model in models] if is_chat else None
         return Comparison(runs, templates=templates)
 
-    def _publish(self, comparison: Comparison) -> None:
-        # Tokens first: the first difference is shown with the texts, even if distributions arrive later.
-        pairs = comparison.read(patience_s=0)
-        with LOCK:
-            if self._comparison is comparison and not self.closed:
-                wire = wire_pairs(pairs, self._sent)
-                self._sent = [pair["from"] + len(pair["kl"]) for pair in wire]
-                self.send({"kind": "differences", "number": self.differences["number"], "pairs": wire})
-        comparison.read(
-            _INTERVAL_S
-        )  # outside the lock, because the model's thread returns one position's logits per step
-
-    def _finish(self, comparison: Comparison) -> None:
-        pairs = comparison.read()
-        with LOCK:
-            if self._comparison is comparison and not self.closed:
-                self.differences = self._whole(pairs, "done")
-
-    def _whole(self, pairs: Sequence[Pair], state: str) -> dict[str, Any]:
-        wire = wire_pairs(pairs, [0] * len(pairs))
-        return {"number": self.differences["number"], "state": state, "pairs": wire}
-
     def _answer(self, _widget: Any, message: Any, _buffers: Any) -> None:
         kind = message.get("kind") if isinstance(message, dict) else None
         if kind == "look":
-            pairs = () if self._comparison is None else self._comparison.pairs
-            whole = self._whole(pairs, self.differences["state"])
-            self.send({"kind": "whole", "id": message.get("id"), "differences": whole})
+            self._send_whole(message)
         elif kind in ("run", "stop", "choose", "add", "remove"):
             self.send({"kind": "reply", "id": message.get("id"), "error": self._done(message)})
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 from workbench.analysis.comparison import Compared
 from workbench.protocol import (
     Chunk,
     CompletionMessage,
+    Edit,
     LogProbConfig,
     Message,
     RunConfig,
@@ -18,7 +19,17 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
-from workbench.records import Breakpoint, CallAttempt, FoundModel, ModelCard, RunProgress, RunState, TokenRecord
+from workbench.records import (
+    Breakpoint,
+    CallAttempt,
+    FoundModel,
+    Insides,
+    LensColumn,
+    ModelCard,
+    RunProgress,
+    RunState,
+    TokenRecord,
+)
 
 
 class RunLike(Compared, Protocol):
@@ -48,6 +59,23 @@ class RunLike(Compared, Protocol):
     def branch(self, position: int, token_id: int | None = None) -> RunLike: ...
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
+    def lens_columns(
+        self, positions: Sequence[int] | None = None, *, kind: Literal["logit", "jacobian"] = "logit", words: int = 1
+    ) -> list[LensColumn]:
+        """Block until the columns are computed."""
+
+
+class InsideRun(RunLike, Protocol):
+    """A run whose model can be looked into; `workbench.session.run_insides.RunInsides` documents each method."""
+
+    @property
+    def insides(self) -> Insides: ...
+
+    def attention_heads(self, layers: Sequence[int] | None = None, positions: Any = None) -> Any: ...
+    def capture(self, points: Sequence[str] | str, positions: Any = None) -> Any: ...
+    def edit(
+        self, *edits: Edit, keep_tokens: bool = False, sampling_params: SamplingParams | None = None
+    ) -> InsideRun: ...
 
 
 class AskedRun(Protocol):
@@ -181,3 +209,12 @@ class SessionLike(Protocol):
 
     def card(self, model: str | None = None) -> ModelCard: ...
     def capabilities(self, model: str | None = None) -> Abilities: ...
+
+
+class SteeringSession(SessionLike, Protocol):
+    """A session whose models can be steered."""
+
+    def steering_vector(
+        self, towards: Sequence[str], away: Sequence[str], *, point: str, model: str | None = None
+    ) -> Any:
+        """Block until the texts are read; return the difference of their mean numbers at a point, as an array."""

@@ -11,6 +11,7 @@ import traitlets
 from workbench.protocol import SamplingParams
 from workbench.records import Breakpoint, TokenRecord
 from workbench.widgets.assets import module_source, style_source
+from workbench.widgets.attention_view import AttentionView
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.code import branch_code, call_code
 from workbench.widgets.composing import (
@@ -20,8 +21,10 @@ from workbench.widgets.composing import (
     replace_open_widget,
     takes_arguments_of,
 )
-from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.contract import RunLike, SteeringSession
+from workbench.widgets.edit_view import EditView
 from workbench.widgets.html import twins
+from workbench.widgets.layers_view import LayersView
 from workbench.widgets.model_picker import ModelPicker
 from workbench.widgets.prompt_view import PromptView
 from workbench.widgets.run_feed import Positions, RunFeed
@@ -32,15 +35,15 @@ from workbench.widgets.token_inspector import TokenInspector
 from workbench.widgets.token_table import TokenTable
 from workbench.widgets.token_tree import TokenTree
 
-TABS = ("tokens", "waterfall", "tree", "prompt", "code")
+TABS = ("tokens", "waterfall", "layers", "attention", "edit", "tree", "prompt", "code")
 DEFAULT_PROMPT = "Why is the sky blue? Two sentences."
 
 
 class Playground(ModelAndSampling):
     """A prompt, its runs and all views of them in one widget.
 
-    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``, ``tree``
-    and ``prompt_view``.
+    Its parts also work alone: ``picker``, ``controls``, ``stream``, ``inspector``, ``table``, ``waterfall``,
+    ``layers``, ``attention``, ``edits``, ``tree`` and ``prompt_view``.
 
     Args:
         session: a ``Workbench``.
@@ -58,13 +61,18 @@ class Playground(ModelAndSampling):
     stream = Part("The prompt, its buttons, and the text of the run.")
     inspector = Part("Details of the selected token.")
     waterfall = Part("How the selected token was chosen, and what the current controls would choose.")
+    layers = Part("What each layer foresaw of each token; computed while its tab is open.")
     table = Part("One row per token.")
     tree = Part("All runs of the prompt as a tree.")
+    attention = Part("What each token attends to; read while its tab is open.")
+    edits = Part("Changes inside the model, and the edited run beside the original.")
     prompt_view = Part("The prompt as the model got it; updated while its tab is open.")
     feed = Part("The run feed that all parts share.")
-    tab = traitlets.Enum(TABS, "tokens", help="The view below the text: tokens, waterfall, tree, prompt or code.").tag(
-        sync=True
-    )
+    tab = traitlets.Enum(
+        TABS,
+        "tokens",
+        help="The view below the text: tokens, waterfall, layers, attention, edit, tree, prompt or code.",
+    ).tag(sync=True)
     branches = traitlets.Int(0, help="Number of branches in the tree.").tag(sync=True)
     code = traitlets.Unicode("", help="The Python code of the branch shown, or of the next run if none is shown.").tag(
         sync=True
@@ -73,7 +81,7 @@ class Playground(ModelAndSampling):
 
     def __init__(
         self,
-        session: SessionLike,
+        session: SteeringSession,
         *,
         prompt: str = DEFAULT_PROMPT,
         mode: str = "chat",
@@ -94,8 +102,11 @@ class Playground(ModelAndSampling):
                 ),
                 inspector=close_on_error(made, TokenInspector(feed=feed)),
                 waterfall=close_on_error(made, SamplingWaterfall(feed=feed, controls=controls)),
+                layers=close_on_error(made, LayersView(feed=feed, active=False)),
                 table=close_on_error(made, TokenTable(feed=feed)),
                 tree=close_on_error(made, TokenTree(feed=feed)),
+                attention=close_on_error(made, AttentionView(feed=feed, active=False)),
+                edits=close_on_error(made, EditView(feed=feed, session=session, active=False)),
                 prompt_view=close_on_error(made, PromptView(feed=feed, active=False)),
             )
             made.pop_all()
@@ -175,8 +186,8 @@ class Playground(ModelAndSampling):
         return f"Playground(model={self.model!r}, run={run})"
 
     def _release(self) -> None:
-        views = (self.stream, self.table, self.tree, self.prompt_view, self.waterfall, self.inspector)
-        for part in (*views, self.controls, self.picker, self.feed):
+        views = (self.stream, self.table, self.tree, self.prompt_view, self.layers, self.waterfall, self.inspector)
+        for part in (*views, self.attention, self.edits, self.controls, self.picker, self.feed):
             part.close()
 
     def _settings(self) -> dict[str, Any]:
@@ -211,6 +222,9 @@ class Playground(ModelAndSampling):
 
     def _open_tab(self, change: Any) -> None:
         self.prompt_view.active = change.new == "prompt"
+        self.layers.active = change.new == "layers"
+        self.attention.active = change.new == "attention"
+        self.edits.active = change.new == "edit"
 
     def _count(self, change: Any) -> None:
         with LOCK:
@@ -227,7 +241,7 @@ class Playground(ModelAndSampling):
 
 
 @takes_arguments_of(Playground)
-def playground(session: SessionLike, **arguments: Any) -> Playground:
+def playground(session: SteeringSession, **arguments: Any) -> Playground:
     """Open a playground on a session and close an earlier one; see `Playground` for the arguments."""
     opened = Playground(session, **arguments)
     replace_open_widget(session, opened)

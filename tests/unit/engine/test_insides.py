@@ -104,7 +104,7 @@ def test_a_change_has_the_effect_that_plain_algebra_gives(
         expected = model.decoder.unembed(wish.unsqueeze(0)).logits[0].numpy()
     changed, kept = after.array(LOGITS), [index for index in range(LENGTH) if not 20 <= index < 25]
     assert np.array_equal(changed[kept], before.array(LOGITS)[kept])
-    assert all(np.array_equal(row, expected) for row in changed[20:25])
+    assert np.abs(changed[20:25] - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -150,10 +150,10 @@ def test_the_lens_of_the_last_layer_is_what_the_run_said(
     heard = generate(engine_of(model=model), GenerationRequest(prompt_ids=prompt, max_tokens=20, stop_ids=frozenset()))
     ids, columns = [*prompt, *heard.ids], {}
     with torch.inference_mode():
-        reader = LensReader(model.decoder, prompt, first=len(prompt), alternatives=3)
+        reader = LensReader(model.decoder, prompt, alternatives=3)
         for length in range(len(prompt) + 1, len(ids) + 1):  # while it grows
             while reader.length < length - 1:
-                columns |= reader.advance(ids[:length])
+                columns |= reader.advance(ids[:length], len(prompt))
     assert sorted(columns) == list(range(len(prompt), len(ids)))
     for index, logprob in zip(range(len(prompt), len(ids)), heard.logprobs, strict=True):
         assert columns[index][-1].logprob == pytest.approx(logprob, abs=1e-5)
@@ -167,10 +167,10 @@ def test_each_layer_of_the_lens_is_its_stream_through_norm_and_head(
     points = [Point("resid_post", layer) for layer in range(model.decoder.points.layers)]
     captured, _ = replayed(model, 30, ids, points)
     with torch.inference_mode():
-        reader = LensReader(model.decoder, ids[:30], first=40, alternatives=2)
+        reader = LensReader(model.decoder, ids[:30], alternatives=2)
         columns = {}
         while reader.length < LENGTH - 1:
-            columns |= reader.advance(ids)
+            columns |= reader.advance(ids, 40)
         for index in (40, 55, LENGTH - 1):
             rows = torch.stack([torch.from_numpy(captured.array(point)[index - 1]) for point in points])
             logits = model.decoder.unembedding.head(_normed(model, rows))

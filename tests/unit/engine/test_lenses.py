@@ -38,9 +38,9 @@ def check(decoder: Any) -> None:
             assert found.logit == pytest.approx(
                 float(logits[position, 33]), abs=1e-4 * max(1.0, float(logits.abs().max()))
             )
-        reader, columns = LensReader(decoder, IDS[:9], first=9, alternatives=2), {}
+        reader, columns = LensReader(decoder, IDS[:9], alternatives=2), {}
         while reader.length < len(IDS) - 1:
-            columns |= reader.advance(IDS)
+            columns |= reader.advance(IDS, 9)
         expected = logits.double().log_softmax(-1)
         for index in range(9, len(IDS)):
             assert columns[index][-1].logprob == pytest.approx(float(expected[index - 1, IDS[index]]), abs=1e-3)

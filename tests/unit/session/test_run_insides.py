@@ -111,6 +111,13 @@ def test_looking_changes_nothing_and_each_table_fits_the_run(run: Any, bench: Wo
     weights = run.attention(1, 2)
     assert weights.shape == (len(run.insides.token_ids),) * 2
     assert weights.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-5)
+    for position in (0, 5, len(weights) - 1):
+        row = run.attention_row(1, 2, position)
+        assert row.to_numpy() == pytest.approx(weights.iloc[position, : position + 1].to_numpy(), abs=1e-6)
+        assert list(row.index) == list(weights.columns[: position + 1])
+    some = run.attention_heads([1], [0, 3, 5])
+    assert list(some["layer"]) == [1] * 4
+    assert some.iloc[2]["on_previous"] == pytest.approx((weights.iloc[3, 2] + weights.iloc[5, 4]) / 2, abs=1e-6)
     heads = run.attention_heads()
     assert len(heads) == 8
     assert heads["entropy"].between(0, math.log(len(weights))).all()
@@ -269,6 +276,9 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda run: run.lens(0, words=0), "words must be"),
     (lambda run: run.attention(2, 0), "layer must be a layer from 0 to 1"),
     (lambda run: run.attention(0, 4), "head must be a head from 0 to 3"),
+    (lambda run: run.attention_row(0, 4, 0), "head must be a head from 0 to 3"),
+    (lambda run: run.attention_row(0, 0, 10_000), "positions must be from 0 to"),
+    (lambda run: run.attention_heads([0, 2]), "layer must be a layer from 0 to 1"),
     (lambda run: run.attribution(99), "position must be"),
     (lambda run: run.edit(), "edits must be at least one Edit"),
     (lambda run: run.edit("resid_post.0"), "edits must be at least one Edit"),

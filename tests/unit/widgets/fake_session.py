@@ -12,6 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tests.unit.widgets.fake_insides import SIZE, FakeInsides
 from tests.unit.widgets.fake_trace import fake_logprobs, fake_trace
 from workbench.analysis.tool_call_steps import Openers, call_steps
 from workbench.errors import (
@@ -27,6 +30,7 @@ from workbench.protocol import (
     CompletionMessage,
     CompletionRequest,
     CompletionResponse,
+    Edit,
     LogProbConfig,
     Message,
     ModelDefWithProvider,
@@ -56,14 +60,14 @@ from workbench.records import (
     TokenRecord,
     Usage,
 )
-from workbench.session.continuation import branched, extended, repeated
+from workbench.session.continuation import branched, edited, extended, repeated
 from workbench.session.conversation import AnswerChoice, Conversation, function_tools
 from workbench.session.reading import reading_request
+from workbench.session.run_insides import RunInsides
 from workbench.session.run_inspection import RunInspection
 from workbench.widgets.wire.run import steps_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 ANSWER = (
@@ -132,7 +136,7 @@ def _constrained(record: TokenRecord, index: int) -> TokenRecord:
     return replace(record, removed_mass=0.9 if is_forced else (index * 37 % 100) / 400, is_forced=is_forced)
 
 
-class FakeRun(RunInspection):
+class FakeRun(RunInspection, RunInsides):
     """A run like the session's; ``step`` moves it by hand, ``go`` lets a thread move it.
 
     Its requests are checked, and its branches derived, by the session's own functions.
@@ -167,7 +171,7 @@ class FakeRun(RunInspection):
         self.request = Request(
             model, prompt if is_text else None, () if is_text else prompt, sampling_params=self.sampling_params
         )
-        self.inspector = FakeInspector(self)
+        self.inspector: FakeInspector = FakeInspector(self)
         self.seed = self.sampling_params.seed
         self.state: RunState = "queued"
         self.stop_reason: StopReason | None = None
@@ -310,6 +314,15 @@ class FakeRun(RunInspection):
         params = repeated(self, seed).sampling_params
         return self._new(list(self._records), params, self.parent, self.branched_at)
 
+    def edit(self, *edits: Edit, keep_tokens: bool = False, sampling_params: SamplingParams | None = None) -> FakeRun:
+        """Return a run that answers with other words from its third token on, or with other numbers."""
+        request = edited(self, edits, keep_tokens=keep_tokens, sampling_params=sampling_params)
+        shifted = [replace(one, logprob=one.logprob - 0.1 * (one.position % 5)) for one in self._records]
+        records = shifted if keep_tokens else [*self._records[:2], *(_renamed(one) for one in self._records[2:])]
+        run = self._new(records, request.sampling_params, self, None)
+        run.request = request
+        return run
+
     def _check_generates(self, field: str) -> None:
         if self.reads:
             raise UnsupportedFieldError(field, self.id, "used on a run that generates")
@@ -407,6 +420,11 @@ class FakeInspector:
 
     def __init__(self, run: FakeRun) -> None:
         self._run = run
+        self._insides = FakeInsides(run, [part.text for part in fake_prompt(run.model, run.prompt).tokens])
+
+    @property
+    def insides(self) -> FakeInsides | None:
+        return self._insides if self._run.tokens else None
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         return fake_logprobs(self._step(position))
@@ -433,6 +451,11 @@ def _is_at(one: Breakpoint, record: TokenRecord, text: str) -> bool:
     if one.entropy_above is not None:
         return record.entropy > one.entropy_above
     return one.text is not None and text.endswith(one.text)
+
+
+def _renamed(record: TokenRecord) -> TokenRecord:
+    """The token with a longer word."""
+    return replace(token(record.position, f"{record.text}n"), alternatives=record.alternatives)
 
 
 def _in_place_of(record: TokenRecord, token_id: int) -> TokenRecord:
@@ -530,6 +553,14 @@ class FakeSession:
         run.reads, run.can_pause = True, False
         self._start(run)
         return run
+
+    def steering_vector(
+        self, towards: Sequence[str], away: Sequence[str], *, point: str, model: str | None = None
+    ) -> NDArray[np.float32]:
+        """A vector that depends on the texts' lengths alone."""
+        self.card(model)
+        self.calls.append({"method": "steering_vector", "towards": list(towards), "away": list(away), "point": point})
+        return np.full(SIZE, sum(map(len, towards)) - sum(map(len, away)), np.float32)
 
     def conversation(
         self, *, tools: Sequence[Any] | None = None, tool_choice: AnswerChoice = ToolChoice.auto

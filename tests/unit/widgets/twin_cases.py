@@ -17,7 +17,7 @@ from tests.unit.widgets.fake_session import token
 from tests.unit.widgets.hostile import PAYLOADS
 from workbench.records import TokenRecord
 from workbench.sampling_stages import PARAMETERS
-from workbench.widgets import attribution_words
+from workbench.widgets import attention_words, attribution_words
 from workbench.widgets import format as words
 from workbench.widgets.sampling_controls import wire_field
 from workbench.widgets.table_order import SORTABLE, rows
@@ -68,6 +68,7 @@ def cases() -> dict[str, Any]:
         "table": _table_cases(),
         "sampling_fields": list(map(wire_field, PARAMETERS)),
         "attribution": _attribution_cases(),
+        "attention": _attention_cases(),
     }
 
 
@@ -140,6 +141,29 @@ def _attribution_answer(name: str, given: list[Any]) -> Any:
     if name == "mark":  # what is unknown is null in the page, and NaN in Python
         return attribution_words.mark([math.nan if one is None else one for one in given[0]])
     return getattr(attribution_words, {"nameOf": "name_of", "scoreInWords": "score_in_words"}.get(name, name))(*given)
+
+
+def _attention_cases() -> list[list[Any]]:
+    """Name of a function, its arguments, its answer: the strongest of random weights, and numbers of heads."""
+    draw = random.Random(13)
+    rows = [
+        [draw.choice([0.0, 0.005, round(draw.random() ** 6, 4)]) for _ in range(draw.randrange(60))] for _ in range(40)
+    ]
+    shown = [attention_words.strongest(row) for row in rows]
+    heads = [[round(draw.random(), 4), round(draw.random(), 4), round(3 * draw.random(), 4)] for _ in range(20)]
+    measured = list(product(heads, attention_words.TITLES))
+    asked: list[tuple[str, list[Any]]] = [
+        *(("strongest", [row]) for row in rows),
+        *(("restWords", [row, keys]) for row, keys in zip(rows, shown, strict=True)),
+        *(("headValue", [values, measure]) for values, measure in measured),
+        *(
+            ("headWords", [attention_words.head_value(values, measure), measure, unit])
+            for (values, measure), unit in product(measured, words.UNITS)
+        ),
+        ("headWords", [None, "first", "bits"]),
+    ]
+    twins = {"restWords": "rest_words", "headValue": "head_value", "headWords": "head_words"}
+    return [[name, given, getattr(attention_words, twins.get(name, name))(*given)] for name, given in asked]
 
 
 def _steady(value: Any) -> Any:

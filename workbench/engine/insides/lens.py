@@ -44,7 +44,6 @@ class LensReader:
 
     Args:
         prompt_ids: tokens that are read as a prompt.
-        first: index of the first token to read the lens of, at least 1.
         alternatives: number of other tokens after each layer.
         lens: the Jacobian lens; None for the logit lens.
     """
@@ -55,26 +54,28 @@ class LensReader:
         prompt_ids: Sequence[int],
         edits: Sequence[PointEdit] = (),
         *,
-        first: int,
         alternatives: int,
         lens: JacobianLens | None = None,
     ) -> None:
         self._decoder = decoder
         self._replay = Replay(decoder, prompt_ids, (), edits)
         self._points = [Point("resid_post", layer) for layer in range(decoder.points.layers)]
-        self._first = first
         self._alternatives = alternatives
         self._lens = lens
 
-    def advance(self, token_ids: Sequence[int]) -> dict[int, list[TokenStats]]:
+    def advance(self, token_ids: Sequence[int], first: int) -> dict[int, list[TokenStats]]:
         """Read the next part of a text; return the lens of its tokens by their index, the first layer first.
+
+        Args:
+            token_ids: the text so far.
+            first: index of the first token whose lens is wanted, at least 1; no lens is read of those before it.
 
         A part may have no tokens whose lens is wanted. All has been read when `length` is one less than the text's.
         """
         done, known = self._replay.length, len(token_ids) - 1
-        captured = Captured(self._points, range(max(done, self._first - 1), known))
+        captured = Captured(self._points, range(max(done, first - 1), known))
         self._replay.advance(token_ids[:known], captured)
-        positions = range(max(done, self._first - 1), self._replay.length)
+        positions = range(max(done, first - 1), self._replay.length)
         hidden = [torch.from_numpy(captured.found(point, positions)) for point in self._points] if positions else []
         return {
             position + 1: read_lens(

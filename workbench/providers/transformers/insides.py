@@ -38,12 +38,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Lens:
-    """The columns of a lens that have been read."""
+    """The columns of a lens that have been read, by the indices of their tokens."""
 
-    first: int
-    """Index of the first token."""
-    reader: LensReader
     columns: dict[int, LensColumn] = field(default_factory=dict)
+    reader: LensReader | None = None
 
 
 _COPIES = 2
@@ -95,15 +93,10 @@ class EngineInsides:
 
     def lens(self, indices: Sequence[int], *, kind: str, words: int) -> list[LensColumn]:
         with self._lock:
-            lens = self._lenses.get((kind, words))
-            if lens is None or lens.first > min(indices):
-                lens = self._lenses[kind, words] = _Lens(
-                    min(indices), self._call(partial(self._reader, min(indices), kind, words))
-                )
-            token_ids = self._handle.token_ids[: max(indices) + 1]
-            while lens.reader.length < len(token_ids) - 1:
-                for index, stats in self._call(partial(lens.reader.advance, token_ids)).items():
-                    lens.columns[index] = self._column(index, stats, words)
+            lens = self._lenses.setdefault((kind, words), _Lens())
+            missing = sorted(set(indices) - lens.columns.keys())
+            if missing:
+                self._extend(lens, missing[0], missing[-1], kind, words)
             return [lens.columns[index] for index in indices]
 
     def logit_parts(self, index: int, token_id: int | None = None) -> LogitParts:
@@ -118,6 +111,16 @@ class EngineInsides:
         values = dict(zip(names, found.values, strict=True)) | {"bias": found.bias, "cap": found.cap}
         named = {name: value for name, value in values.items() if value or name not in ("bias", "cap")}
         return LogitParts(index, chosen, self.text(chosen), found.logit, named)
+
+    def _extend(self, lens: _Lens, first: int, last: int, kind: str, words: int) -> None:
+        """Read the columns from one token to another; those between them and what was read before are skipped."""
+        # A reader only goes forward: the number that foretells a token is that of the position before it.
+        if lens.reader is None or lens.reader.length >= first:
+            lens.reader = self._call(partial(self._reader, kind, words))
+        token_ids = self._handle.token_ids[: last + 1]
+        while lens.reader.length < last:
+            for index, stats in self._call(partial(lens.reader.advance, token_ids, first)).items():
+                lens.columns[index] = self._column(index, stats, words)
 
     def _stream_points(self) -> list[Point]:
         """Return the points of the residual stream, in forward order; between two of them, one part is added."""
@@ -136,13 +139,12 @@ class EngineInsides:
         shown = tuple(LensWord(token_id, self.text(token_id), exp(logprob)) for _, token_id, logprob in ranked[:words])
         return LensCell(shown, exp(stats.logprob), stats.rank)
 
-    def _reader(self, first: int, kind: str, words: int) -> LensReader:
+    def _reader(self, kind: str, words: int) -> LensReader:
         request, engine = self._handle.request, self._engine
         return LensReader(
             engine.model.decoder,
             request.prompt_ids,
             request.edits,
-            first=first,
             alternatives=words,
             lens=self._jacobian_lens() if kind == "jacobian" else None,
         )
@@ -151,8 +153,10 @@ class EngineInsides:
         engine = self._engine
         engine.lens = engine.lens or find_lens(engine.model)
         if engine.lens is None:
-            allowed = f"logit: no Jacobian lens of {engine.model.name} has been fitted, see Workbench.fit_lens"
-            raise UnsupportedFieldError("kind", "jacobian", allowed)
+            why = f"Jacobian lens of {engine.model.name} has been fitted"
+            raise UnsupportedFieldError(
+                "kind", "jacobian", f"logit: no {why}, see Workbench.fit_lens", in_form=f"No {why}."
+            )
         return engine.lens
 
     def _replay(self) -> Replay:

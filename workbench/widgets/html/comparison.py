@@ -28,11 +28,11 @@ def compare_html(
         return document(prompt_block(prompt), *(line(title_of(side)) for side in sides), line("No run yet."))
     pairs: list[Pair | None] = [None, *comparison.pairs]
     texts = [
-        line(title_of(side)) + _text(run, _first_difference(pairs, index)) + _end(run)
+        line(title_of(side)) + ("" if side.get("beside") else _text(run, _first_difference(pairs, index)) + _end(run))
         for index, (side, run) in enumerate(zip(sides, comparison.runs, strict=True))
     ]
     said = [line(sentence) for sentence in in_sentences(comparison.pairs, unit)]
-    return document(prompt_block(prompt), *texts, *said, _table(comparison, unit))
+    return document(prompt_block(prompt) if prompt else "", *texts, *said, _table(comparison, unit))
 
 
 def title_of(side: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import { divergence, percent, percentOf, visible } from "./format.js";
  * @import { Store } from "./run_feed.js"
  * @import { Alternative, Token } from "./run_wire.js"
  *
- * @typedef {{letter: string, model: string, settings: string}} Side
+ * @typedef {{letter: string, model: string, settings: string, beside?: boolean}} Side  one that is beside has no text
  * @typedef {{token: Token, alternatives: Alternative[]}} Held  what a side held possible at a position
  *
  * @typedef {object} Comparison  what all parts of the view are made of

@@ -8,8 +8,8 @@ import { openRoot } from "./root.js";
 /**
  * @import { AnyModel, RenderProps } from "@anywidget/types"
  *
- * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "tree" | "prompt_view"} Part
- * @typedef {"tokens" | "waterfall" | "tree" | "prompt" | "code"} Tab
+ * @typedef {"picker" | "controls" | "stream" | "inspector" | "table" | "waterfall" | "layers" | "attention" | "edits" | "tree" | "prompt_view"} Part
+ * @typedef {"tokens" | "waterfall" | "layers" | "attention" | "edit" | "tree" | "prompt" | "code"} Tab
  *
  * @typedef {object} Shown
  * @property {string} feed  reference of the run feed
@@ -32,12 +32,18 @@ async function render({ model, el, host, signal }) {
     inspector: slot("inspector"),
     table: slot("table"),
     waterfall: slot("waterfall"),
+    layers: slot("layers"),
     tree: slot("tree"),
+    attention: slot("attention"),
+    edits: slot("edits"),
     prompt_view: slot("prompt"),
   };
   const tabs = tabList(model, [
     { value: "tokens", text: "Tokens", panel: slots.table },
     { value: "waterfall", text: "Waterfall", panel: slots.waterfall },
+    { value: "layers", text: "Layers", panel: slots.layers },
+    { value: "attention", text: "Attention", panel: slots.attention },
+    { value: "edit", text: "Edit", panel: slots.edits },
     { value: "tree", text: "Tree", panel: slots.tree },
     { value: "prompt", text: "Prompt tokens", panel: slots.prompt_view },
     { value: "code", text: "Code", panel: codePanel(model) },

@@ -9,7 +9,7 @@ export const SAVED = "Saved view. Run the cell to continue.";
 
 /** Parts whose controls need the kernel. */
 const ASKING =
-  ".wb-stream-form, .wb-picker, .wb-controls, .wb-compare-form, .wb-read-form, .wb-game, .wb-chat, .wb-attribution-ask";
+  ".wb-stream-form, .wb-picker, .wb-controls, .wb-compare-form, .wb-read-form, .wb-game, .wb-chat, .wb-attribution-ask, .wb-layers-lens, .wb-edit-form";
 /** Controls in them that need no kernel. */
 const LOCAL =
   ".wb-inspector *, .wb-scope *, .wb-given *, .wb-copy *, [aria-expanded], [aria-pressed], [role='tab'], [data-wb-local]";

@@ -171,3 +171,142 @@ def every_request_waits_for_the_one_before() -> None:
 
 def quantization_is_ignored() -> None:
     _change_load("float32")
+
+
+# ------------------------------------------------------------------------------------------- inside the forward pass
+
+
+def _change_edits(altered: Callable[[Any], Any]) -> None:
+    """Of every edit, as the engine applies it."""
+
+    def made_of(original: Any) -> Any:
+        return lambda self, edits=(), captured=None: original(self, tuple(map(altered, edits)), captured)
+
+    change("workbench.engine.insides.taps:Taps", "__init__", made_of)
+
+
+def edits_are_ignored() -> None:
+    change(
+        "workbench.engine.insides.taps:Taps",
+        "__init__",
+        lambda original: lambda self, edits=(), captured=None: original(self, (), captured),
+    )
+
+
+def edits_are_one_token_late() -> None:
+    def late(edit: Any) -> Any:
+        return replace(edit, start=edit.start + 1, stop=None if edit.stop is None else edit.stop + 1)
+
+    _change_edits(late)
+
+
+def edits_are_one_layer_late() -> None:
+    _change_edits(lambda edit: replace(edit, point=edit.point._replace(layer=edit.point.layer + 1)))
+
+
+def edits_are_at_another_head() -> None:
+    _change_edits(lambda edit: edit if edit.head is None else replace(edit, head=(edit.head + 1) % 9))
+
+
+def added_numbers_have_the_wrong_sign() -> None:
+    _change_edits(lambda edit: replace(edit, value=-edit.value) if edit.operation == "add" else edit)
+
+
+def cached_prefixes_forget_their_edits() -> None:
+    change(
+        "workbench.engine.prefill",
+        "cache_keys",
+        lambda original: lambda token_ids, images, edits, *more: original(token_ids, images, (), *more),
+    )
+
+
+def captures_are_of_the_layer_before() -> None:
+    def made_of(original: Any) -> Any:
+        def earlier(self: Any, points: Any, positions: Any) -> Any:
+            before = {point: point._replace(layer=max(point.layer - 1, 0)) for point in points}
+            found = original(self, set(before.values()), positions)
+            return {point: found[at] for point, at in before.items()}
+
+        return earlier
+
+    change("workbench.providers.transformers.insides:EngineInsides", "capture", made_of)
+
+
+def captures_are_of_the_token_before() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, points, positions: original(self, points, [max(at - 1, 0) for at in positions])
+
+    change("workbench.providers.transformers.insides:EngineInsides", "capture", made_of)
+
+
+def the_lens_has_no_norm() -> None:
+    def made_of(_: Any) -> Any:
+        from workbench.engine.logprobs import measured
+
+        def read(decoder: Any, hidden: Any, token_id: int, alternatives: int, *_: Any) -> Any:
+            return [measured(row, token_id, alternatives) for row in decoder.unembedding.head(hidden)]
+
+        return read
+
+    change("workbench.engine.insides.lens", "read_lens", made_of)
+
+
+def the_lens_reads_the_layer_before() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda decoder, hidden, *more: original(decoder, hidden[[0, *range(len(hidden) - 1)]], *more)
+
+    change("workbench.engine.insides.lens", "read_lens", made_of)
+
+
+def the_lens_looks_ahead_from_another_layer() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, layer, row: original(self, max(layer - 8, 0), row)
+
+    change("workbench.engine.insides.jacobian_lens:JacobianLens", "transport", made_of)
+
+
+def parts_are_not_scaled_by_the_last_norm() -> None:
+    change(
+        "workbench.engine.insides.contributions:Unembedding",
+        "normed",
+        lambda _: lambda self, parts, whole: parts * self.weight.double(),
+    )
+
+
+def the_embedding_is_no_part() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda unembedding, parts, token_id: original(unembedding, parts.index_fill(0, _first(), 0.0), token_id)
+
+    change("workbench.providers.transformers.insides", "contributions", made_of)
+
+
+def _first() -> Any:
+    import torch
+
+    return torch.tensor([0])
+
+
+def attention_and_mlp_change_names() -> None:
+    swapped = {"attn_out": "mlp_out", "mlp_out": "attn_out"}
+
+    def made_of(original: Any) -> Any:
+        def wrong(points: Any) -> list[str]:
+            names = [name.split(".") for name in original(points)]
+            return [".".join([swapped.get(kind, kind), *layer]) for kind, *layer in names]
+
+        return wrong
+
+    change("workbench.providers.transformers.insides", "_part_names", made_of)
+
+
+def attention_weights_are_not_scaled() -> None:
+    """Queries have been divided by the root of their length, eight."""
+
+    def made_of(original: Any) -> Any:
+        def sharper(structure: Any, index: int, taps: Any, active: Any, attended: Any) -> Any:
+            return original(structure, index, taps, active, attended._replace(queries=attended.queries * 8))
+
+        return sharper
+
+    for module in ("workbench.engine.insides.prompt_points", "workbench.engine.insides.step_points"):
+        change(module, "visit_attention", made_of)

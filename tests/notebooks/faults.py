@@ -201,3 +201,37 @@ def shields_pass_everything() -> None:
         return RunShieldResponse()
 
     change("workbench.stack.shields:SafetyRouter", "run_shield", lambda _: passed)
+
+
+def attention_is_that_of_the_next_head() -> None:
+    def made_of(original: Any) -> Any:
+        return lambda self, layer, head: original(self, layer, (head + 1) % 9)
+
+    change("workbench.session.run_insides:RunInsides", "attention", made_of)
+
+
+def a_patch_goes_to_the_next_token() -> None:
+    def made_of(original: Any) -> Any:
+        def shifted(self: Any, name: str, position: int, *, to: int | None = None, head: int | None = None) -> Any:
+            return original(self, name, position, to=(position if to is None else to) + 1, head=head)
+
+        return shifted
+
+    change("workbench.session.capture:Capture", "patch", made_of)
+
+
+def steering_subtracts_the_vector() -> None:
+    change(
+        "workbench.session.model_insides", "steered", lambda original: lambda vector, factor: original(vector, -factor)
+    )
+
+
+def replays_leave_out_edits() -> None:
+    def made_of(original: Any) -> Any:
+        def started(capsule: Any, *more: Any) -> Any:
+            plain = capsule.request.model_copy(update={"edits": None})
+            return original(capsule.model_copy(update={"request": plain}), *more)
+
+        return started
+
+    change("workbench.session.replay", "_started", made_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -13,6 +14,14 @@ _Number: TypeAlias = Annotated[float, Field(strict=True)]
 _Numbers: TypeAlias = (
     _Number | list[_Number] | list[list[_Number]] | list[list[list[_Number]]] | list[list[list[list[_Number]]]]
 )
+
+
+def _as_int(value: Any) -> Any:
+    """Return a whole number of another type, such as numpy's, as a Python integer."""
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
+
+
+_Index: TypeAlias = Annotated[int, BeforeValidator(_as_int), Field(ge=0, strict=True)]
 
 
 def _as_lists(value: Any) -> Any:
@@ -39,11 +48,11 @@ class Edit(ProtocolModel):
     """Set the numbers to the value, add it to them, or multiply them with it."""
     value: Annotated[_Numbers, BeforeValidator(_as_lists)]
     """One number, or a token's numbers, or with ``stop`` a row of them for each position; arrays are accepted."""
-    start: int = Field(default=0, ge=0, strict=True)
+    start: _Index = 0
     """First position to change."""
-    stop: int | None = Field(default=None, strict=True)
+    stop: _Index | None = None
     """Position to stop before; None for the end of the answer."""
-    head: int | None = Field(default=None, ge=0, strict=True)
+    head: _Index | None = None
     """The only head to change; None for all."""
 
     @field_validator("stop")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.errors import InvalidRequestError
@@ -25,9 +25,9 @@ class _Bench(Protocol):
 
     def model_points(self, model: str | None = None) -> ModelPoints: ...
     def reading(self, text: str, *, model: str | None = None, alternatives: int = 5) -> Reading: ...
-    def completion(
-        self, content: Any, *, model: str | None = None, edits: list[Edit] | None = None, **options: Any
-    ) -> Run[Any, Any]: ...
+
+    @property
+    def completion(self) -> Callable[..., Run[Any, Any]]: ...
 
 
 class ModelInsides:

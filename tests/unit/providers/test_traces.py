@@ -379,7 +379,7 @@ def test_a_trace_is_json_lines_with_a_header_models_and_calls(echo: Workbench, p
         assert "open" in repr(recorder)
         echo.completion("to be").result()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert (lines[0]["format"], lines[0]["version"]) == ("workbench-trace", 2)
+    assert (lines[0]["format"], lines[0]["version"]) == ("workbench-trace", 3)
     assert [next(iter(line)) for line in lines[1:]] == ["model", "model", "call"]
     assert lines[-1]["call"]["request"]["content"] == "to be"
     assert len(lines[-1]["call"]["chunks"]) == 3
@@ -441,7 +441,7 @@ def test_a_line_that_breaks_off_is_left_out_and_a_damaged_one_is_named(echo: Wor
         (b"", "is not a trace"),
         (b"hello\n", "is not a trace"),
         (b'{"format": "other"}\n', "is not a trace"),
-        (b'{"format": "workbench-trace", "version": 3}\n', "has version 3; this workbench reads versions 1 and 2"),
+        (b'{"format": "workbench-trace", "version": 4}\n', "has version 4; this workbench reads versions 1, 2, 3"),
         (b"\xff\xfe\n", "is not UTF-8 text"),
     ],
 )

@@ -345,6 +345,14 @@ def test_an_edit_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict[str,
         Edit(**{"point": "resid_post.0", "operation": "set", "value": 0.0} | wrong)
 
 
+def test_an_edit_takes_the_whole_numbers_of_an_index() -> None:
+    start: Any = np.int64(2)
+    head: Any = np.int32(1)
+    edit = Edit(point="z.0", operation="scale", value=0, start=start, stop=start + 1, head=head)
+    assert [type(number) for number in (edit.start, edit.stop, edit.head)] == [int, int, int]
+    assert edit == Edit(point="z.0", operation="scale", value=0, start=2, stop=3, head=1)
+
+
 def test_a_model_elsewhere_has_no_insides(fake_models: FakeModels) -> None:
     """A fake model is in this process, but has no points; an echo has no model at all."""
     fake_models.add("hello", FakeDecoder(scripted_speech("hello")))

@@ -1,4 +1,4 @@
-"""Trace files: JSON Lines with a header, then models, calls, inspections and vocabularies in the order of recording.
+"""Trace files: JSON Lines with a header, then models, calls and what was inspected, in the order of recording.
 
 ``docs/traces.md`` describes each kind of line. An incomplete last line, which an interrupted recording leaves, is
 skipped with a warning.
@@ -16,18 +16,20 @@ from typing import Any
 
 from workbench._version import __version__
 from workbench.errors import ConfigError
+from workbench.insides import ModelPoints
 from workbench.paths import reason, typed_path, write_errors
 from workbench.protocol import ModelDef, SamplingStrategy, ToolPromptFormat
 from workbench.providers.capabilities import Capabilities
 from workbench.providers.json_lines import one_line
 from workbench.providers.trace.calls import RecordedCall
+from workbench.providers.trace.inside import points_from_wire, points_to_wire
 from workbench.providers.trace.inspections import position_to_wire, texts_to_wire
 from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import KeptPosition, ModelCard
 
-FORMAT, VERSION = "workbench-trace", 2
-_READABLE_VERSIONS = (1, 2)
-"""Version 1 has no inspections."""
+FORMAT, VERSION = "workbench-trace", 3
+_READABLE_VERSIONS = (1, 2, 3)
+"""Version 1 has no inspections, version 2 no insides of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Trace:
     calls: list[RecordedCall] = field(default_factory=list)
     inspections: dict[int, dict[int, Json]] = field(default_factory=dict)
     """Compressed inspections by call number, then by position."""
+    insides: dict[int, list[Json]] = field(default_factory=dict)
+    """What was read inside the model by call number."""
+    points: dict[str, ModelPoints] = field(default_factory=dict)
+    """Points by model, of the models that were looked into."""
     vocabularies: dict[str, Json] = field(default_factory=dict)
     """Compressed token texts by model."""
 
@@ -92,6 +98,12 @@ class TraceWriter:
 
     def look(self, call_number: int, position: int, kept: KeptPosition) -> None:
         self._write({"look": {"call": call_number, "position": position, **position_to_wire(kept)}})
+
+    def inside(self, call_number: int, answer: Json) -> None:
+        self._write({"inside": {"call": call_number, **answer}})
+
+    def points(self, model: str, points: ModelPoints) -> None:
+        self._write({"points": {"model": model, **points_to_wire(points)}})
 
     def vocabulary(self, model: str, texts: Sequence[str]) -> None:
         self._write({"vocabulary": {"model": model, "texts": texts_to_wire(texts)}})
@@ -164,7 +176,7 @@ def _check_header(path: Path, line: str) -> None:
             f"{path} is not a trace: its first line is not a trace header; record one with `Workbench.record`"
         )
     if header.get("version") not in _READABLE_VERSIONS:
-        read = " and ".join(map(str, _READABLE_VERSIONS))
+        read = ", ".join(map(str, _READABLE_VERSIONS))
         raise ConfigError(f"trace {path} has version {header.get('version')}; this workbench reads versions {read}")
 
 
@@ -175,6 +187,10 @@ def _add(trace: Trace, line: Json) -> None:
     elif "look" in line:
         inspection = line["look"]
         trace.inspections.setdefault(inspection["call"], {})[inspection["position"]] = inspection
+    elif "inside" in line:
+        trace.insides.setdefault(line["inside"]["call"], []).append(line["inside"])
+    elif "points" in line:
+        trace.points[line["points"]["model"]] = points_from_wire(line["points"])
     elif "vocabulary" in line:
         trace.vocabularies[line["vocabulary"]["model"]] = line["vocabulary"]["texts"]
     else:

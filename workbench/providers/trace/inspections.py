@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
 from workbench.providers.inspectors import ForwardingInspector
+from workbench.providers.trace.inside import InsidesWriter, PlayedInsides, RecordingInsides
 from workbench.providers.wire import Json
 from workbench.records import Inspector, KeptPosition, SamplingTrace
 
@@ -22,17 +23,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from workbench.insides import ModelPoints
     from workbench.records import Insides
 
 
-class InspectionWriter(Protocol):
+class InspectionWriter(InsidesWriter, Protocol):
     """Destination of inspections; a `Recorder` is one."""
 
     def look(self, number: int, position: int, kept: KeptPosition) -> None:
         """Write a position of the call of that number."""
-
-    def vocabulary(self, model: str, texts: Callable[[], Sequence[str]]) -> None:
-        """Write the texts of a model's tokens by id; ``texts`` is called for the first inspection only."""
 
 
 class RecordingInspector(ForwardingInspector):
@@ -44,10 +43,15 @@ class RecordingInspector(ForwardingInspector):
         self._model = model
         self._call_number = call_number
         self._written: set[int] = set()
+        self._insides: RecordingInsides | None = None
 
     @property
     def insides(self) -> Insides | None:
-        return self._inner.insides
+        if self._insides is None and (inner := self._inner.insides) is not None:
+            self._insides = RecordingInsides(inner, self._writer, self._model, self._call_number)
+        if self._insides is not None:
+            self._insides.write_text()
+        return self._insides
 
     def inspector_at(self, position: int) -> Inspector:
         if position not in self._written:
@@ -66,15 +70,23 @@ class PlayedInspector:
 
     Args:
         request: recorded request, whose sampling parameters are those of the run.
+        insides: answers of `records.Insides` that were recorded.
+        points: points of the model, if there are any answers.
     """
 
-    insides: Insides | None = None
-
-    def __init__(self, inspections: Mapping[int, Json], vocabulary: Json, request: Json) -> None:
+    def __init__(
+        self,
+        inspections: Mapping[int, Json],
+        vocabulary: Json,
+        request: Json,
+        insides: Sequence[Json] = (),
+        points: ModelPoints | None = None,
+    ) -> None:
         self._inspections = inspections
         self._vocabulary = vocabulary
         self._texts: list[str] | None = None
         self._sampling_params = SamplingParams.model_validate(request["sampling_params"])
+        self.insides: Insides | None = PlayedInsides(insides, points, self.text) if insides and points else None
 
     def logprobs(self, position: int) -> NDArray[np.float32]:
         from workbench.providers.transformers.inspecting import logprobs_of
@@ -93,7 +105,7 @@ class PlayedInspector:
 
     def kept(self, position: int) -> KeptPosition:
         if position not in self._inspections:
-            recorded = ", ".join(map(str, sorted(self._inspections)))
+            recorded = ", ".join(map(str, sorted(self._inspections))) or "none"
             allowed = f"one that was inspected while this run was recorded: {recorded}"
             raise InvalidRequestError("position", position, allowed)
         return position_from_wire(self._inspections[position])

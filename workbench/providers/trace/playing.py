@@ -27,6 +27,9 @@ class Playlist:
         self.models = trace.models
         self._inspections = trace.inspections
         self._vocabularies = trace.vocabularies
+        self._insides = trace.insides
+        self.points = trace.points
+        """Points by model, of the models that were looked into."""
         self._calls: dict[str, list[RecordedCall]] = defaultdict(list)
         for call in trace.calls:
             self._calls[_key(call.method, call.model, call.request)].append(call)
@@ -54,9 +57,12 @@ class Playlist:
         return calls[min(played, len(calls) - 1)]
 
     def inspector(self, call: RecordedCall) -> PlayedInspector | None:
-        """Return an inspector of the call's recorded positions; None if there are none."""
-        found = self._inspections.get(call.number)
-        return PlayedInspector(found, self._vocabularies.get(call.model), call.request) if found else None
+        """Return an inspector of what was inspected of the call; None if nothing was."""
+        found, insides = self._inspections.get(call.number, {}), self._insides.get(call.number, [])
+        if not found and not insides:
+            return None
+        vocabulary = self._vocabularies.get(call.model)
+        return PlayedInspector(found, vocabulary, call.request, insides, self.points.get(call.model))
 
     def _unknown(self, method: Method, model: str, request: Json) -> NotRecordedError:
         recorded = [calls[0] for calls in self._calls.values() if calls[0].model == model]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from workbench.errors import ClosedError, ConfigError, GenerationError
+from workbench.errors import ClosedError, ConfigError, GenerationError, NotRecordedError
 from workbench.protocol import CompletionMessage, ConfigModel, ModelDef
 from workbench.providers.capabilities import Capabilities, raise_unsupported
 from workbench.providers.interface import InferenceProvider
@@ -32,6 +32,7 @@ from workbench.providers.wire import Json, error_from_wire, from_wire
 from workbench.records import Embeddings, Emission, Inspector, ModelCard, Prompt, Score, TokenSpans
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.protocol import InterleavedTextMedia, Provider, ToolPromptFormat
 
 _LEFT_WAIT_S = 30.0
@@ -130,6 +131,13 @@ class TraceProvider(InferenceProvider):
             provider_id=self.provider_id,
             provider_type=self.provider_type,
         )
+
+    def points(self, identifier: str) -> ModelPoints:
+        """Return the points of a model that was looked into during the recording."""
+        self.get_model(identifier)
+        if identifier not in self._playlist.points:
+            raise NotRecordedError("model", identifier, "one that was looked into during the recording")
+        return self._playlist.points[identifier]
 
     def close(self) -> None:
         self._closed = True

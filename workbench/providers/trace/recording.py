@@ -30,8 +30,9 @@ from workbench.providers.wire import Json, error_to_wire, to_wire
 from workbench.records import Embeddings, Emission
 
 if TYPE_CHECKING:
+    from workbench.insides import ModelPoints
     from workbench.protocol import InterleavedTextMedia, ToolPromptFormat
-    from workbench.records import KeptPosition, ModelCard, Prompt, Score, TokenSpans
+    from workbench.records import KeptPosition, LensFit, ModelCard, Prompt, Score, TokenSpans
 
 Result = TypeVar("Result")
 
@@ -51,6 +52,7 @@ class Recorder:
         self._cards: dict[str, ModelCard] = {}
         self._in_progress: list[RecordedCall] = []
         self._vocabularies: set[str] = set()
+        self._points: set[str] = set()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
@@ -94,13 +96,25 @@ class Recorder:
         """Write the inspection of a position of call ``number``."""
         self._writer.look(number, position, kept)
 
+    def inside(self, number: int, answer: Json) -> None:
+        """Write what was read inside the model about call ``number``."""
+        self._writer.inside(number, answer)
+
+    def points(self, model: str, points: ModelPoints) -> None:
+        """Write the points of a model, once per model."""
+        if self._is_first(self._points, model):
+            self._writer.points(model, points)
+
     def vocabulary(self, model: str, texts: Callable[[], Sequence[str]]) -> None:
         """Write the texts of a model's tokens, once per model."""
-        with self._lock:
-            known = model in self._vocabularies
-            self._vocabularies.add(model)
-        if not known:
+        if self._is_first(self._vocabularies, model):
             self._writer.vocabulary(model, texts())
+
+    def _is_first(self, known: set[str], model: str) -> bool:
+        with self._lock:
+            is_first = model not in known
+            known.add(model)
+            return is_first
 
     def close(self) -> None:
         """Write calls in progress up to their last emission. Closing twice is harmless."""
@@ -135,6 +149,20 @@ class RecordedProvider(InferenceProvider):
 
     def get_model(self, identifier: str) -> ModelDef:
         return self._inner.get_model(identifier)
+
+    def points(self, identifier: str) -> ModelPoints:
+        points = self._inner.points(identifier)
+        self._recorder.points(self._name(identifier), points)
+        return points
+
+    def fit_lens(
+        self,
+        identifier: str,
+        texts: Sequence[str],
+        seconds: float | None = None,
+        progress: Callable[[LensFit], None] | None = None,
+    ) -> LensFit:
+        return self._inner.fit_lens(identifier, texts, seconds, progress)
 
     def generate(self, request: Request) -> AsyncIterator[Emission]:
         call = self._recorder.begin(

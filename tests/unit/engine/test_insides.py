@@ -22,7 +22,7 @@ from workbench.engine.insides.lens import LensReader
 from workbench.engine.insides.replay import Replay
 from workbench.engine.insides.taps import Captured
 from workbench.engine.loading import LoadedModel, load
-from workbench.engine.logprobs import measured
+from workbench.engine.logprobs import TokenStats, measured
 from workbench.engine.precision import Precision
 from workbench.engine.requests import GenerationRequest
 from workbench.engine.sampling import Sampling
@@ -114,7 +114,8 @@ def test_only_the_changed_head_and_positions_and_what_follows_them_change(
     model, ids = model_in(family, "float32"), text_of(3)
     z, before_it, after_it = Point("z", 1), Point("resid_pre", 1), Point("attn_out", 1)
     plain, _ = replayed(model, 40, ids, [z, before_it, after_it])
-    edited, _ = replayed(model, 40, ids, [z, before_it, after_it], [PointEdit(z, "add", np.float32(2.0), 30, None, 1)])
+    edit = PointEdit(z, "add", np.array(2.0, np.float32), 30, None, 1)
+    edited, _ = replayed(model, 40, ids, [z, before_it, after_it], [edit])
     expected = plain.array(z).copy()
     expected[30:, 1] += 2.0
     assert np.array_equal(edited.array(before_it), plain.array(before_it))
@@ -148,7 +149,7 @@ def test_the_lens_of_the_last_layer_is_what_the_run_said(
     model = model_in("llama", precision)
     prompt = tuple(text_of(8)[:30])
     heard = generate(engine_of(model=model), GenerationRequest(prompt_ids=prompt, max_tokens=20, stop_ids=frozenset()))
-    ids, columns = [*prompt, *heard.ids], {}
+    ids, columns = [*prompt, *heard.ids], dict[int, list[TokenStats]]()
     with torch.inference_mode():
         reader = LensReader(model.decoder, prompt, alternatives=3)
         for length in range(len(prompt) + 1, len(ids) + 1):  # while it grows
@@ -168,7 +169,7 @@ def test_each_layer_of_the_lens_is_its_stream_through_norm_and_head(
     captured, _ = replayed(model, 30, ids, points)
     with torch.inference_mode():
         reader = LensReader(model.decoder, ids[:30], alternatives=2)
-        columns = {}
+        columns: dict[int, list[TokenStats]] = {}
         while reader.length < LENGTH - 1:
             columns |= reader.advance(ids, 40)
         for index in (40, 55, LENGTH - 1):

@@ -17,6 +17,7 @@ from workbench.engine.decoders import GeneralDecoder
 from workbench.engine.insides.contributions import contributions
 from workbench.engine.insides.lens import LensReader
 from workbench.engine.loading import load
+from workbench.engine.logprobs import TokenStats
 from workbench.insides import Point
 
 IDS = [(11 * index + 5) % VOCAB for index in range(18)]
@@ -38,7 +39,8 @@ def check(decoder: Any) -> None:
             assert found.logit == pytest.approx(
                 float(logits[position, 33]), abs=1e-4 * max(1.0, float(logits.abs().max()))
             )
-        reader, columns = LensReader(decoder, IDS[:9], alternatives=2), {}
+        reader = LensReader(decoder, IDS[:9], alternatives=2)
+        columns: dict[int, list[TokenStats]] = {}
         while reader.length < len(IDS) - 1:
             columns |= reader.advance(IDS, 9)
         expected = logits.double().log_softmax(-1)

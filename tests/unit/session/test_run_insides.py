@@ -256,7 +256,8 @@ def test_steering_adds_a_vector_that_is_the_difference_of_means(bench: Workbench
         means.append(np.mean([array.mean(0) for array in arrays], 0))
     assert vector == pytest.approx(means[0] - means[1], abs=1e-6)
     steered = ended(bench.steer(PROMPT, vector, point="resid_post.0", factor=-2.0, sampling_params=GREEDY))
-    edit = Edit(point="resid_post.0", operation="add", value=-2.0 * vector)
+    value: Any = -2.0 * vector
+    edit = Edit(point="resid_post.0", operation="add", value=value)
     assert facts(steered) == facts(ended(bench.completion(PROMPT, sampling_params=GREEDY, edits=[edit])))
 
 
@@ -301,6 +302,8 @@ def test_a_wrong_value_is_refused_by_name_and_the_run_is_still_there(run: Any, i
     assert len(run.lens(0)) == 2
 
 
+PLAIN: dict[str, Any] = {"point": "resid_post.0", "operation": "set", "value": 0.0}
+
 EDITS: list[tuple[dict[str, Any], str]] = [
     ({"point": "resid_pots.1"}, "edits\\[0\\].point must be the name of a point"),
     ({"point": "resid_post"}, "edits\\[0\\].point must be a point of one layer"),
@@ -318,7 +321,7 @@ EDITS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize("index", range(len(EDITS)))
 def test_an_edit_that_the_model_cannot_have_fails_its_run_by_name(bench: Workbench, index: int) -> None:
     wrong, message = EDITS[index]
-    edit = Edit(**{"point": "resid_post.0", "operation": "set", "value": 0.0} | wrong)
+    edit = Edit(**PLAIN | wrong)
     with pytest.raises(InvalidRequestError, match=message):
         bench.completion(PROMPT, sampling_params=GREEDY, edits=[edit]).result(PATIENCE_S)
     ended(bench.completion(PROMPT, sampling_params=GREEDY))
@@ -342,7 +345,7 @@ def test_an_edit_that_the_model_cannot_have_fails_its_run_by_name(bench: Workben
 )
 def test_an_edit_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(reversed(wrong)))):
-        Edit(**{"point": "resid_post.0", "operation": "set", "value": 0.0} | wrong)
+        Edit(**PLAIN | wrong)
 
 
 def test_an_edit_takes_the_whole_numbers_of_an_index() -> None:

@@ -98,7 +98,8 @@ def test_a_tapped_sequence_leaves_the_others_of_its_batch_alone(
     ]
 
     def batch(*taps: Taps | None) -> list[Tensor]:
-        caches, rows = [decoder.new_cache() for _ in taps], []
+        caches = [decoder.new_cache() for _ in taps]
+        rows: list[Tensor] = []
         for index, (cache, one) in enumerate(zip(caches, taps, strict=True)):
             cache.taps = one
             decoder.read(IDS[index : index + 30], cache)

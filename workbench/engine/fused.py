@@ -23,10 +23,11 @@ from workbench.engine.insides.contributions import Unembedding
 from workbench.engine.insides.structure_points import LOGITS_POINTS, structure_points
 from workbench.engine.kernels.matrix import Matrix
 from workbench.engine.kernels.matrix_kernel import matrix_kernel
-from workbench.engine.kernels.panels import ARITHMETICS, FMA
+from workbench.engine.kernels.panels import ARITHMETICS, DOT, FMA, TILES
 from workbench.engine.kernels.row_reductions import LogitsSummary, masked, softmax_stats, top_k_values
 from workbench.engine.kernels.simd import BF16, FLOAT32, GROUP, ROWS
 from workbench.engine.kernels.team import Team
+from workbench.engine.kv_cache import SHORTEST_REUSE
 from workbench.engine.model_weights import ModelWeights, Norm
 from workbench.engine.packed_weights import PackedWeights, kernel_shape, kernel_weights
 from workbench.engine.rotary_table import Rotary, RotaryVersions
@@ -35,6 +36,10 @@ from workbench.insides import ModelPoints
 
 STEP_TOKENS = 40
 """Known tokens of one sequence that the compiled step decodes together."""
+
+_FEW_TOKENS = {TILES: 8, DOT: 12, FMA: SHORTEST_REUSE - 1}
+"""Tokens of the longest prompt that the compiled step reads at least as fast as `PromptReader` in each arithmetic. A
+prefix that is reused has more, so that it has the bits of a prompt that is read whole."""
 
 _UNEMBEDDED_ROWS = 32
 """Hidden states whose logits are computed together: those of one token after each layer of most models."""
@@ -157,7 +162,7 @@ class FusedDecoder:
         If no logits are wanted, the result is empty where they would cost a product with the head.
         """
         self._set_version(cache, len(token_ids))
-        if self._shape.experts:
+        if self._shape.experts or self._is_short(token_ids, cache):
             return self._decode_known(token_ids, cache, len(token_ids) if every_position else 1)
         self._structure.check_indices(token_ids, cache.length + len(token_ids))
         logits = self._read_prompt(token_ids, cache, every_position=every_position, wants_logits=wants_logits)
@@ -172,6 +177,11 @@ class FusedDecoder:
         logits = self._step.decode(token_ids, caches, positions, logits_rows, summaries)
         cache.advance(self._structure, token_ids)
         return logits
+
+    def _is_short(self, token_ids: Sequence[int], cache: FusedCache) -> bool:
+        """Return whether tokens are a whole prompt that a step reads faster, and that no cached prefix can shorten."""
+        few = _FEW_TOKENS[self._prompts.arithmetic]
+        return cache.length == 0 and len(token_ids) <= few and 0 < cache.expected_length <= few + 1
 
     def _split_known(self, token_ids: Sequence[int], cache: FusedCache) -> list[Sequence[int]]:
         """Return known tokens in parts that one step decodes."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from workbench.engine.decoders import Decoder, GeneralCache
+from workbench.engine.fused_cache import FusedCache
 from workbench.engine.images import PlacedImage, next_part, prefill_part
 from workbench.engine.kv_cache import KVCache
 from workbench.engine.logprobs import TokenStats, measure
@@ -56,7 +57,7 @@ def score(
 def _prefill(decoder: Decoder, prompt_ids: Sequence[int], images: Sequence[PlacedImage]) -> tuple[KVCache, Tensor]:
     """Return the prompt's cache and the logits after it, shape (1, vocab)."""
     cache: KVCache = decoder.new_cache()
-    if isinstance(cache, GeneralCache):
+    if isinstance(cache, GeneralCache | FusedCache):
         cache.expected_length = len(prompt_ids)
     size = _CHUNK if decoder.supports_chunked_prefill else len(prompt_ids)
     while cache.length < len(prompt_ids):

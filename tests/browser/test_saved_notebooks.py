@@ -201,7 +201,7 @@ def ended(open_notebook: Open) -> tuple[NotebookPage, str]:
 def test_a_comparison_is_reopened_and_exported_as_it_ended(ended: tuple[NotebookPage, str], screenshots: Path) -> None:
     notebook, said = ended
     assert "so far" not in said
-    box = notebook.page.locator(".wb-compare")
+    box = notebook.page.locator(".wb-compare:not(.wb-slot)")
     expect(box.locator(".wb-notice")).to_have_text(SAVED)
     expect(box.locator(".wb-compare-said")).to_have_text(said)
     expect(box.locator(".wb-run")).to_be_disabled()

@@ -360,8 +360,11 @@ def test_a_model_elsewhere_has_no_insides(fake_models: FakeModels) -> None:
     """A fake model is in this process, but has no points; an echo has no model at all."""
     fake_models.add("hello", FakeDecoder(scripted_speech("hello")))
     echo = {"provider_id": "echo", "provider_type": "inline::echo", "config": {"models": ["echo"]}}
-    with Workbench(fake_models.config) as bench, pytest.raises(UnsupportedFieldError, match="points"):
-        ended(bench.completion("\0", model="hello")).capture("resid_post.0")
+    with Workbench(fake_models.config) as bench:
+        run = ended(bench.completion("\0", model="hello"))
+        for look in (lambda: run.capture("resid_post.0"), lambda: run.lens(0), lambda: run.attribution(0)):
+            with pytest.raises(UnsupportedFieldError, match="points"):
+                look()
     with Workbench({"version": "2", "image_name": "e", "providers": {"inference": [echo]}}) as bench:
         run = ended(bench.completion("one two"))
         with pytest.raises(UnsupportedFieldError, match="model must be one in this process"):

@@ -125,6 +125,7 @@ class EngineInsides:
     def _stream_points(self) -> list[Point]:
         """Return the points of the residual stream, in forward order; between two of them, one part is added."""
         points = self.points
+        points.check(Point("resid_pre"), "points")
         kinds = ("resid_mid", "resid_post") if "resid_mid" in points.sizes else ("resid_post",)
         return [Point("resid_pre", 0), *(Point(kind, layer) for layer in range(points.layers) for kind in kinds)]
 
@@ -141,6 +142,7 @@ class EngineInsides:
 
     def _reader(self, kind: str, words: int) -> LensReader:
         request, engine = self._handle.request, self._engine
+        self.points.check(Point("resid_post"), "points")
         return LensReader(
             engine.model.decoder,
             request.prompt_ids,

@@ -186,7 +186,7 @@ def test_weights_stay_in_the_mapped_file(tmp_path: Path, engine_of: MakeEngine) 
     (line,) = [line for line in maps if str(path) in line]
     first, last = (int(place, 16) for place in line.split()[0].split("-"))
     decoder: Any = loaded.decoder
-    addresses = [row[1] for row in decoder._addresses.linears.reshape(-1, 5)]
+    addresses = [row[1] for row in decoder._step._addresses.linears.reshape(-1, 5)]
     kept = sum(first <= place < last for place in addresses)
     assert kept >= len(addresses) // 2
     path.unlink()  # what is mapped stays

@@ -362,7 +362,12 @@ def test_a_model_elsewhere_has_no_insides(fake_models: FakeModels) -> None:
     echo = {"provider_id": "echo", "provider_type": "inline::echo", "config": {"models": ["echo"]}}
     with Workbench(fake_models.config) as bench:
         run = ended(bench.completion("\0", model="hello"))
-        for look in (lambda: run.capture("resid_post.0"), lambda: run.lens(0), lambda: run.attribution(0)):
+        looks: list[Callable[[], Any]] = [
+            lambda: run.capture("resid_post.0"),
+            lambda: run.lens(0),
+            lambda: run.attribution(0),
+        ]
+        for look in looks:
             with pytest.raises(UnsupportedFieldError, match="points"):
                 look()
     with Workbench({"version": "2", "image_name": "e", "providers": {"inference": [echo]}}) as bench:

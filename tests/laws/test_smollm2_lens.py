@@ -121,6 +121,7 @@ def logit_lens(_layer: int, states: Tensor) -> Tensor:
     return states
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("within", [1, 10])
 def test_the_jacobian_lens_reads_the_chosen_word_earlier_than_the_logit_lens(within: int, smollm2_path: Path) -> None:
     jacobian, logit = (first_layers(smollm2_path, one, within) for one in (jacobian_lens, logit_lens))
@@ -131,6 +132,7 @@ def test_the_jacobian_lens_reads_the_chosen_word_earlier_than_the_logit_lens(wit
     assert (jacobian < logit).sum() > 2 * (jacobian > logit).sum()
 
 
+@pytest.mark.timeout(600)
 def test_matrices_of_other_layers_read_it_later(smollm2_path: Path) -> None:
     """A lens whose matrices are in the wrong order is noticed by the law above."""
     right, wrong = (first_layers(smollm2_path, one, 10) for one in (jacobian_lens, reversed_lens))

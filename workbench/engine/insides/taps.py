@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -30,7 +31,8 @@ class Captured:
 
     def wants(self, start: int, stop: int) -> bool:
         """Return whether any position from ``start`` to before ``stop`` is to be read."""
-        return any(start <= position < stop for position in self.positions)
+        first = bisect_left(self.positions, start)
+        return first < len(self.positions) and self.positions[first] < stop
 
     def add(self, point: Point, start: int, values: Tensor) -> None:
         """Keep those rows that are to be read, the first of which is at the position ``start``."""

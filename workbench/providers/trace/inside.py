@@ -5,13 +5,12 @@ Answers of `records.Insides` are stored as they were given: arrays of numbers, c
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from workbench.errors import NotRecordedError
 from workbench.insides import KINDS, ModelPoints, Point
+from workbench.providers.trace.packed import pack_array, unpack_array
 from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import Insides, LensColumn, LogitParts
 
@@ -77,7 +76,7 @@ class RecordingInsides:
 
     def capture(self, points: Collection[Point], positions: Sequence[int]) -> Mapping[Point, NDArray[np.float32]]:
         arrays = self._inner.capture(points, positions)
-        wire = [[*point, list(array.shape), _packed(array)] for point, array in arrays.items()]
+        wire = [[*point, list(array.shape), pack_array(array)] for point, array in arrays.items()]
         self._write({"positions": list(map(int, positions)), "arrays": wire})
         return arrays
 
@@ -144,7 +143,7 @@ class PlayedInsides:
     def _unpack(self, answer: Json) -> None:
         for kind, layer, shape, packed in answer["arrays"]:
             rows = self._rows.setdefault(Point(kind, layer), {})
-            rows.update(zip(answer["positions"], _array(packed, shape), strict=True))
+            rows.update(zip(answer["positions"], unpack_array(packed).reshape(shape), strict=True))
 
     def _array(self, point: Point, positions: Sequence[int]) -> NDArray[np.float32]:
         import numpy as np
@@ -173,14 +172,3 @@ def _found(recorded: Mapping[Key, Value], key: Key, field: str, value: object) -
     if key not in recorded:
         raise NotRecordedError(field, value, "what was read inside the model while this run was recorded")
     return recorded[key]
-
-
-def _packed(array: NDArray[np.float32]) -> str:
-    return base64.b64encode(zlib.compress(array.astype("<f4").tobytes())).decode()
-
-
-def _array(packed: str, shape: Sequence[int]) -> NDArray[np.float32]:
-    import numpy as np
-
-    data = zlib.decompress(base64.b64decode(packed))
-    return np.frombuffer(data, "<f4").astype(np.float32).reshape(shape)

@@ -6,9 +6,7 @@ These give the whole distribution and the sampling chain under any parameters, w
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +14,7 @@ from workbench.errors import InvalidRequestError
 from workbench.protocol import SamplingParams
 from workbench.providers.inspectors import ForwardingInspector
 from workbench.providers.trace.inside import InsidesWriter, PlayedInsides, RecordingInsides
+from workbench.providers.trace.packed import pack, pack_array, unpack, unpack_array
 from workbench.providers.wire import Json
 from workbench.records import Inspector, KeptPosition, SamplingTrace
 
@@ -114,23 +113,23 @@ class PlayedInspector:
 def position_to_wire(kept: KeptPosition) -> Json:
     import numpy as np
 
-    wire: dict[str, Json] = {"logits": _packed(kept.logits.astype("<f4").tobytes()), "number": kept.number}
+    wire: dict[str, Json] = {"logits": pack_array(kept.logits), "number": kept.number}
     if kept.seen_ids:
         wire["seen_ids"] = list(map(int, kept.seen_ids))
     if kept.answer_ids is not None:
         wire["answer_ids"] = list(map(int, kept.answer_ids))
     if kept.allowed is not None:
-        wire |= {"allowed": _packed(np.packbits(kept.allowed).tobytes()), "is_forced": kept.is_forced}
+        wire |= {"allowed": pack(np.packbits(kept.allowed).tobytes()), "is_forced": kept.is_forced}
     return wire
 
 
 def position_from_wire(wire: Json) -> KeptPosition:
     import numpy as np
 
-    logits = np.frombuffer(_unpacked(wire["logits"]), "<f4").astype(np.float32)
+    logits = unpack_array(wire["logits"])
     allowed = None
     if "allowed" in wire:
-        bits = np.frombuffer(_unpacked(wire["allowed"]), np.uint8)
+        bits = np.frombuffer(unpack(wire["allowed"]), np.uint8)
         allowed = np.unpackbits(bits, count=len(logits)).astype(np.bool_)
     answer_ids = tuple(wire["answer_ids"]) if "answer_ids" in wire else None
     seen_ids, is_forced = tuple(wire.get("seen_ids", ())), wire.get("is_forced", False)
@@ -138,18 +137,9 @@ def position_from_wire(wire: Json) -> KeptPosition:
 
 
 def texts_to_wire(texts: Sequence[str]) -> Json:
-    return _packed(json.dumps(list(texts)).encode())
+    return pack(json.dumps(list(texts)).encode())
 
 
 def texts_from_wire(wire: Json) -> list[str]:
-    texts: list[str] = json.loads(_unpacked(wire))
+    texts: list[str] = json.loads(unpack(wire))
     return texts
-
-
-def _packed(data: bytes) -> str:
-    """Compress and encode; zlib shrinks masks and texts much, logits little."""
-    return base64.b64encode(zlib.compress(data)).decode()
-
-
-def _unpacked(text: str) -> bytes:
-    return zlib.decompress(base64.b64decode(text))

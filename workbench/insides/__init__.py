@@ -7,6 +7,16 @@ neither torch nor transformers.
 from __future__ import annotations
 
 from workbench.insides.edits import Operation, PointEdit
-from workbench.insides.points import KINDS, ModelPoints, Point, PointKind, point_named, points_named
+from workbench.insides.points import ATTENTION_KINDS, KINDS, ModelPoints, Point, PointKind, point_named, points_named
 
-__all__ = ["KINDS", "ModelPoints", "Operation", "Point", "PointEdit", "PointKind", "point_named", "points_named"]
+__all__ = [
+    "ATTENTION_KINDS",
+    "KINDS",
+    "ModelPoints",
+    "Operation",
+    "Point",
+    "PointEdit",
+    "PointKind",
+    "point_named",
+    "points_named",
+]

@@ -6,6 +6,7 @@ matrix and no weight is centred, so the numbers are those of transformers.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,11 @@ class PointKind:
     aliases: tuple[str, ...] = ()
     """Spellings of TransformerLens and nnterp, with ``{}`` for the layer."""
     in_layers: bool = True
+
+    @property
+    def pattern(self) -> str:
+        """Name of its points, with ``{layer}`` for the index of a layer."""
+        return f"{self.name}.{{layer}}" if self.in_layers else self.name
 
 
 KINDS: Mapping[str, PointKind] = {
@@ -87,6 +93,9 @@ KINDS: Mapping[str, PointKind] = {
 }  # fmt: skip
 """All kinds by name, in forward order."""
 
+ATTENTION_KINDS = frozenset(name for name, kind in KINDS.items() if "key" in kind.axes)
+"""Kinds that have a number for each key."""
+
 _ORDER = {name: index for index, name in enumerate(KINDS)}
 _LAST = "last"
 
@@ -107,6 +116,11 @@ class Point(NamedTuple):
         if KINDS[self.kind].in_layers:
             return self.layer, _ORDER[self.kind]
         return (-1, 0) if self.kind == "embeddings" else (10**6, _ORDER[self.kind])
+
+    @property
+    def unattended(self) -> float:
+        """Number of a key that a token does not attend to, at a point of attention."""
+        return -math.inf if self.kind == "attn_scores" else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +159,10 @@ class ModelPoints:
             self.check(point, field)
         return points
 
+    def why_missing(self, kind: str) -> str:
+        """Return the reason why the model lacks a kind; empty if it has it."""
+        return "" if kind in self.sizes else self.missing.get(kind, "the model has no such place")
+
     def check(self, point: Point, field: str) -> None:
         """Raise an error that names the field unless the model has the point."""
         if point.kind not in self.sizes:
@@ -155,7 +173,7 @@ class ModelPoints:
 
     def numbers(self, point: Point, keys: int) -> int:
         """Return how many numbers a point has for one token that attends to ``keys`` positions."""
-        count = keys if "key" in KINDS[point.kind].axes else 1
+        count = keys if point.kind in ATTENTION_KINDS else 1
         for size in self.sizes[point.kind]:
             count *= size
         return count

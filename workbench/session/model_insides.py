@@ -48,11 +48,11 @@ class ModelInsides:
             size = points.sizes.get(kind.name)
             rows.append(
                 {
-                    "name": f"{kind.name}.{{layer}}" if kind.in_layers else kind.name,
+                    "name": kind.pattern,
                     "meaning": kind.meaning,
                     "axes": ", ".join(_axes(kind.axes, size)) if size else "",
                     "computed": size is not None and kind.name not in points.derived,
-                    "missing": "" if size else points.missing.get(kind.name, "the model has no such place"),
+                    "missing": points.why_missing(kind.name),
                 }
             )
         return pd.DataFrame(rows)

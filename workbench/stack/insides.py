@@ -229,13 +229,13 @@ def _check_words(in_token: int, positions: Sequence[int]) -> None:
 def _info(points: ModelPoints, kind: PointKind) -> PointInfo:
     sizes = points.sizes.get(kind.name)
     return PointInfo(
-        name=f"{kind.name}.{{layer}}" if kind.in_layers else kind.name,
+        name=kind.pattern,
         meaning=kind.meaning,
         layers=points.layers if kind.in_layers else 0,
         axes=list(kind.axes),
         sizes=[] if sizes is None else [*sizes, *[None] * (len(kind.axes) - len(sizes))],
         derived=kind.name in points.derived,
-        missing=None if sizes else points.missing.get(kind.name, "the model has no such place"),
+        missing=points.why_missing(kind.name) or None,
     )
 
 

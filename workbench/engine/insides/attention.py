@@ -40,12 +40,12 @@ def visit_attention(
     rows = {place: _token(structure, structure.layers[index], attended, keys, place) for place in tokens}
     changed: dict[int, Tensor] = {}
     if (point := Point("attn_scores", index)) in active:
-        scores = _joined(attended, {place: row.scores for place, row in rows.items()}, -torch.inf)
+        scores = _joined(attended, {place: row.scores for place, row in rows.items()}, point.unattended)
         if (edited := taps.visit(point, start, scores)) is not None:
             changed = {place: edited[place][:, row.keys].softmax(-1) for place, row in rows.items()}
     if (point := Point("attn_probs", index)) in active:
         probs = changed or {place: row.scores.softmax(-1) for place, row in rows.items()}
-        if (edited := taps.visit(point, start, _joined(attended, probs, 0.0))) is not None:
+        if (edited := taps.visit(point, start, _joined(attended, probs, point.unattended))) is not None:
             changed = {place: edited[place][:, row.keys] for place, row in rows.items()}
     if not changed:
         return None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from workbench.engine.insides.module_taps import Place
 from workbench.engine.insides.recording import Call, Recording, same
 from workbench.engine.insides.softmaxes import Weights
+from workbench.insides import ATTENTION_KINDS
 
 Found: TypeAlias = dict[str, "Place | str"]
 """Places by kind, or the reasons why there are none."""
@@ -29,8 +30,8 @@ _MLP = re.compile(r"MLP|Mlp|FeedForward|FFN|Ffn|MoE|Moe|MOE|SparseMoe|Experts|FF
 _NO_MLP = re.compile(r"Norm|Attention|Linear|Embedding|Router|Activation")
 _MLP_NAMES = frozenset(["mlp", "feed_forward", "feedforward", "ffn", "ff", "block_sparse_moe", "moe", "ffwd"])
 
-_ATTENTION_KINDS = ("attn_in", "value", "attn_scores", "attn_probs", "z", "attn_out")
-_MLP_KINDS = ("mlp_in", "mlp_pre", "mlp_act", "mlp_out")
+_PARTS_OF_ATTENTION = ("attn_in", "value", "attn_scores", "attn_probs", "z", "attn_out")
+_PARTS_OF_MLP = ("mlp_in", "mlp_pre", "mlp_act", "mlp_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,12 @@ class LayerPlaces:
         """Return the places of the layer's points."""
         call = self._call(self.layer)
         width = _width(call.result, self.tokens)
-        found: Found = dict.fromkeys((*_ATTENTION_KINDS, *_MLP_KINDS, "resid_mid"), "")
+        found: Found = dict.fromkeys((*_PARTS_OF_ATTENTION, *_PARTS_OF_MLP, "resid_mid"), "")
         found["resid_pre"] = self._place(self.layer, call.source, is_input=True, width=width)
         found["resid_post"] = self._place(self.layer, call.result, is_input=False, width=width)
         attention = self.attention
         found |= (
-            dict.fromkeys(_ATTENTION_KINDS, attention) if isinstance(attention, str) else self._attention(attention)
+            dict.fromkeys(_PARTS_OF_ATTENTION, attention) if isinstance(attention, str) else self._attention(attention)
         )
         mlp = self._part(_MLP, _MLP_NAMES, None if isinstance(attention, str) else attention)
         found |= self._loose_mlp() if isinstance(mlp, str) else self._mlp(mlp)
@@ -119,9 +120,9 @@ class LayerPlaces:
         heads = self.heads if weights is None else weights.probs.shape[1]
         if weights is None:
             reason = f"{type(module).__name__} computes no softmax of torch, or more than one"
-            found |= dict.fromkeys(("attn_scores", "attn_probs"), reason)
+            found |= dict.fromkeys(ATTENTION_KINDS, reason)
         else:
-            found |= dict.fromkeys(("attn_scores", "attn_probs"), Place(module, is_input=False, shape=(heads,)))
+            found |= dict.fromkeys(ATTENTION_KINDS, Place(module, is_input=False, shape=(heads,)))
         projection = self._projection(module)
         if projection is None:
             reason = f"no projection computes what {type(module).__name__} returns"
@@ -183,7 +184,7 @@ class LayerPlaces:
         children = [(one, call) for one in self.layer.children() if (call := self._leaf_call(one)) is not None]
         matrices = [(one, call) for one, call in children if _is_affine(one, call)]
         if len(matrices) != 2:
-            return dict.fromkeys(_MLP_KINDS, f"{type(self.layer).__name__} has no MLP of its own")
+            return dict.fromkeys(_PARTS_OF_MLP, f"{type(self.layer).__name__} has no MLP of its own")
         (first, begin), (last, end) = sorted(matrices, key=lambda pair: pair[1].start)
         found: Found = {
             "mlp_in": self._place(first, begin.source, is_input=True, width=_width(begin.source, self.tokens))

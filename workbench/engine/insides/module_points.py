@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from workbench.engine.insides.module_places import LayerPlaces, find_layers, find_norm
-from workbench.engine.insides.module_taps import ATTENTION_KINDS, Inside, Place, tapped
+from workbench.engine.insides.module_taps import Inside, Place, tapped
 from workbench.engine.insides.recording import Recording, recorded, same
 from workbench.engine.insides.softmaxes import Softmaxes, Weights
 from workbench.engine.step_errors import first_line
-from workbench.insides import KINDS, ModelPoints, Point
+from workbench.insides import ATTENTION_KINDS, KINDS, ModelPoints, Point
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

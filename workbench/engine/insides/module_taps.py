@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from workbench.engine.insides.layout import empty_as
 from workbench.engine.insides.recording import input_tensor, output_tensor, with_input, with_output
 from workbench.engine.insides.softmaxes import Softmaxes, Weights
-from workbench.insides import Point
+from workbench.insides import ATTENTION_KINDS, Point
 
 if TYPE_CHECKING:
     from workbench.engine.insides.taps import Taps
 
 Visit: TypeAlias = Callable[[Point, Tensor], "Tensor | None"]
 """Visits the float32 numbers of all tokens of a forward pass, on any device; returns changed ones, or None."""
-
-ATTENTION_KINDS = frozenset(["attn_scores", "attn_probs"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,20 +197,20 @@ class _AttentionVisits:
     def __call__(self, module: nn.Module, weights: Weights) -> Tensor | None:
         layer, probs, is_seen = self._inside.attention[module], weights.probs, weights.scores > -torch.inf
         changed = probs
-        edited = self._visited(Point("attn_scores", layer), weights.scores, -torch.inf)
+        edited = self._visited(Point("attn_scores", layer), weights.scores)
         if edited is not None:
             changed = weights.normalize(edited.masked_fill(~is_seen, -torch.inf))
-        edited = self._visited(Point("attn_probs", layer), changed, 0.0)
+        edited = self._visited(Point("attn_probs", layer), changed)
         if edited is not None:
             changed = edited.masked_fill(~is_seen, 0.0)
         return None if torch.equal(changed, probs) else changed
 
-    def _visited(self, point: Point, values: Tensor, rest: float) -> Tensor | None:
-        """Visit numbers with all positions as keys, of which the others have the number ``rest``."""
+    def _visited(self, point: Point, values: Tensor) -> Tensor | None:
+        """Visit numbers with all positions as keys."""
         if point not in self._points:
             return None
         before = max(self._keys - values.shape[-1], 0)
         beyond = values[..., self._keys :]
-        shown = torch.nn.functional.pad(values[..., : self._keys], (before, 0), value=rest)
+        shown = torch.nn.functional.pad(values[..., : self._keys], (before, 0), value=point.unattended)
         changed = self._visit(point, shown)
         return None if changed is None else torch.cat((changed[..., before:].to(values.device), beyond), -1)

@@ -30,7 +30,7 @@ from workbench.engine.kernels.step import (
     block_phase,
     last_phase,
 )
-from workbench.insides import Point
+from workbench.insides import ATTENTION_KINDS, Point
 
 if TYPE_CHECKING:
     from workbench.engine.block_structure import BlockStructure
@@ -132,7 +132,7 @@ class StepMemory:
                 return block_phase(point.layer, _LAST_PHASES[kind]) + 1
 
     def _visit(self, point: Point, one: TappedRows) -> None:
-        if point.kind in ("attn_scores", "attn_probs"):
+        if point.kind in ATTENTION_KINDS:
             self._visit_attention(point, one)
             return
         targets = self._targets(point, one.rows)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from workbench.engine.block_structure import BlockStructure
-from workbench.insides import ModelPoints, Point
+from workbench.insides import ATTENTION_KINDS, ModelPoints, Point
 
 LOGITS_POINTS = frozenset([Point("final_norm"), Point("lm_head")])
 """Points after the last layer."""
-
-_DERIVED = frozenset(["attn_scores", "attn_probs"])
 
 
 def structure_points(structure: BlockStructure) -> ModelPoints:
@@ -38,4 +36,4 @@ def structure_points(structure: BlockStructure) -> ModelPoints:
         missing |= {"mlp_pre": reason, "mlp_act": reason}
     for kind in missing:
         del sizes[kind]
-    return ModelPoints(len(structure.layers), sizes, missing, _DERIVED)
+    return ModelPoints(len(structure.layers), sizes, missing, ATTENTION_KINDS)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.insides import KINDS, Point, PointEdit
+from workbench.insides import ATTENTION_KINDS, Point, PointEdit
 
 
 class Captured:
@@ -50,9 +50,9 @@ class Captured:
     def found(self, point: Point, positions: Sequence[int]) -> NDArray[np.float32]:
         """Return the numbers of a point at some of the positions, as `array` does."""
         rows = [self._found[point][position] for position in positions]
-        if "key" in KINDS[point.kind].axes:
+        if point.kind in ATTENTION_KINDS:
             longest = max(row.shape[-1] for row in rows)
-            rest = -np.inf if point.kind == "attn_scores" else 0.0
+            rest = point.unattended
             rows = [torch.nn.functional.pad(row, (0, longest - row.shape[-1]), value=rest) for row in rows]
         return torch.stack(rows).numpy()
 
@@ -109,7 +109,7 @@ def apply(edit: PointEdit, start: int, values: Tensor) -> None:
         given = torch.as_tensor(edit.value, device=target.device)
         if edit.value.ndim > target.dim():
             given = given[start + index - edit.start]
-        if edit.value.ndim and "key" in KINDS[edit.point.kind].axes:
+        if edit.value.ndim and edit.point.kind in ATTENTION_KINDS:
             width = min(given.shape[-1], target.shape[-1])
             given, target = given[..., :width], target[..., :width]
         if edit.operation == "set":

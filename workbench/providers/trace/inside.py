@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from workbench.errors import NotRecordedError
-from workbench.insides import KINDS, ModelPoints, Point
+from workbench.insides import ATTENTION_KINDS, ModelPoints, Point
 from workbench.providers.trace.packed import pack_array, unpack_array
 from workbench.providers.wire import Json, from_wire, to_wire
 from workbench.records import Insides, LensColumn, LogitParts
@@ -150,9 +150,8 @@ class PlayedInsides:
 
         recorded = self._rows.get(point, {})
         rows = [_found(recorded, position, "points", f"{point} at position {position}") for position in positions]
-        if "key" in KINDS[point.kind].axes:  # rows that were read together have the keys of the longest
-            keys = max(positions) + 1
-            rest = -np.inf if point.kind == "attn_scores" else 0.0
+        if point.kind in ATTENTION_KINDS:  # rows that were read together have the keys of the longest
+            keys, rest = max(positions) + 1, point.unattended
             rows = [np.pad(row, ((0, 0), (0, max(0, keys - row.shape[1]))), constant_values=rest) for row in rows]
             rows = [row[:, :keys] for row in rows]
         return np.stack(rows)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench.analysis.distributions import Candidate, Position, first_difference, identities
 from workbench.errors import InvalidRequestError
+from workbench.protocol.insides import MAX_CELL_WORDS, LensKind
 from workbench.protocol.sampling import is_count
 from workbench.records import Score, TokenRecord
 from workbench.session.capsule import Capsule
@@ -111,7 +112,7 @@ def lens(
     by_layer: int,
     position: int = 0,
     rank_at_most: int = 1,
-    kind: Literal["logit", "jacobian"] = "logit",
+    kind: LensKind = "logit",
 ) -> int:
     """Check that a lens reads a token at a layer up to ``by_layer``, and return the first layer at which it does.
 
@@ -119,12 +120,15 @@ def lens(
         rank_at_most: worst rank at which the token counts as read, at most 20.
         kind: the lens, as in `Run.lens`.
     """
-    for name, value, least, most in (("by_layer", by_layer, 0, None), ("rank_at_most", rank_at_most, 1, 20)):
+    for name, value, least, most in (
+        ("by_layer", by_layer, 0, None),
+        ("rank_at_most", rank_at_most, 1, MAX_CELL_WORDS),
+    ):
         if not is_count(value) or value < least or (most is not None and value > most):
             raise InvalidRequestError(name, value, f"a whole number from {least}" + (f" to {most}" if most else ""))
     _wait(run)
     wanted = Position(run, position).find(token)
-    (column,) = run.lens_columns([position], kind=kind, words=20)
+    (column,) = run.lens_columns([position], kind=kind, words=MAX_CELL_WORDS)
     if by_layer >= len(column.cells):
         raise InvalidRequestError("by_layer", by_layer, f"a layer from 0 to {len(column.cells) - 1}")
     is_said = column.token_id == wanted.token_id

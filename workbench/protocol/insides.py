@@ -6,17 +6,36 @@ position foretell the token after it.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
+from workbench.errors import InvalidRequestError
 from workbench.protocol.base import ProtocolModel
 from workbench.protocol.content import InterleavedTextMedia
 from workbench.protocol.edits import Edit
 from workbench.protocol.messages import Message
-from workbench.protocol.sampling import SamplingParams
+from workbench.protocol.sampling import SamplingParams, is_count
 from workbench.protocol.webmethod import webmethod
 
 ONE_TOKEN = SamplingParams(max_tokens=1)
 """Parameters of the shortest answer, for those who look into a prompt; read and never written to."""
+
+LensKind: TypeAlias = Literal["logit", "jacobian"]
+LENS_KINDS: tuple[LensKind, ...] = get_args(LensKind)
+MAX_CELL_WORDS = 20
+"""Most words in one cell of a lens."""
+
+
+def validate_lens_kind(kind: object) -> None:
+    """Raise `InvalidRequestError` unless ``kind`` is a kind of lens."""
+    if kind not in LENS_KINDS:
+        raise InvalidRequestError("kind", kind, f"one of {', '.join(LENS_KINDS)}")
+
+
+def validate_lens(kind: object, words: int) -> None:
+    """Raise `InvalidRequestError` unless a lens can have this kind and number of words in a cell."""
+    validate_lens_kind(kind)
+    if not is_count(words) or not 1 <= words <= MAX_CELL_WORDS:
+        raise InvalidRequestError("words", words, f"a whole number from 1 to {MAX_CELL_WORDS}")
 
 
 class PointInfo(ProtocolModel):
@@ -140,7 +159,7 @@ class Insides(Protocol):
         content: InterleavedTextMedia | None = None,
         messages: list[Message] | None = None,
         positions: list[int] | None = None,
-        kind: Literal["logit", "jacobian"] = "logit",
+        kind: LensKind = "logit",
         words: int = 1,
         sampling_params: SamplingParams = ONE_TOKEN,
         edits: list[Edit] | None = None,

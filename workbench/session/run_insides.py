@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.insides import Point
+from workbench.protocol.insides import LensKind, validate_lens
 from workbench.protocol.sampling import is_count
 from workbench.session.capture import Capture
 
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 
 Positions: TypeAlias = "int | range | Sequence[int] | None"
 """Positions in a text, counted from the first token of the prompt; None for all so far."""
-LensKind: TypeAlias = Literal["logit", "jacobian"]
 
-_LENS_KINDS = ("logit", "jacobian")
 _ATTENTION_BYTES = 64 * 2**20
 """Memory of the attention weights that are summarized together."""
 
@@ -113,10 +112,7 @@ class RunInsides:
         Args as for `lens`.
         """
         insides = self.insides
-        if kind not in _LENS_KINDS:
-            raise InvalidRequestError("kind", kind, f"one of {', '.join(_LENS_KINDS)}")
-        if not is_count(words) or not 1 <= words <= 20:
-            raise InvalidRequestError("words", words, "a whole number from 1 to 20")
+        validate_lens(kind, words)
         first = self.first_index
         chosen = range(first == 0, len(self.tokens)) if positions is None else positions
         indices = [first + _token_position(self, position) for position in chosen]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.protocol.insides import LensKind
     from workbench.records import Attribution
     from workbench.widgets import (
         AttentionView,
@@ -59,7 +60,7 @@ class Views:
 
         return widgets.attribution(self, run)
 
-    def layers(self: SessionLike, run: RunLike, *, kind: Literal["logit", "jacobian"] = "logit") -> LayersView:
+    def layers(self: SessionLike, run: RunLike, *, kind: LensKind = "logit") -> LayersView:
         """Return a widget that shows what each layer foresaw of each token of a run, also while the run goes on.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from workbench.errors import InvalidRequestError, UnsupportedContentError, UnsupportedFieldError
 from workbench.insides import KINDS
@@ -20,7 +20,7 @@ from workbench.protocol import (
     PointInfo,
     PositionedToken,
 )
-from workbench.protocol.insides import ONE_TOKEN
+from workbench.protocol.insides import ONE_TOKEN, LensKind, validate_lens
 from workbench.protocol.sampling import is_count
 from workbench.providers.requests import Request
 from workbench.providers.streams import closed_after
@@ -38,12 +38,9 @@ MAX_NUMBERS = 2**20
 """Most numbers in a capture, about 20 MB of JSON."""
 MAX_LENS_WORDS = 2**16
 """Most words in all cells of a lens."""
-MAX_CELL_WORDS = 20
-"""Most words in one cell of a lens."""
 
 _LENS_TOKENS = 8
 """Tokens of a lens that are computed together; a client that is gone stops it after these."""
-_LENS_KINDS = ("logit", "jacobian")
 _NO_LIMIT = 2**63
 
 
@@ -91,16 +88,13 @@ class InsidesRouter:
         content: InterleavedTextMedia | None = None,
         messages: list[Message] | None = None,
         positions: list[int] | None = None,
-        kind: Literal["logit", "jacobian"] = "logit",
+        kind: LensKind = "logit",
         words: int = 1,
         sampling_params: SamplingParams = ONE_TOKEN,
         edits: list[Edit] | None = None,
     ) -> list[LensToken]:
         request = _request(model, content, messages, sampling_params, edits)
-        if kind not in _LENS_KINDS:
-            raise InvalidRequestError("kind", kind, f"one of {', '.join(_LENS_KINDS)}")
-        if not is_count(words) or not 1 <= words <= MAX_CELL_WORDS:
-            raise InvalidRequestError("words", words, f"a whole number from 1 to {MAX_CELL_WORDS}")
+        validate_lens(kind, words)
         _check_positions("positions", positions, 1)
         layers = (await asyncio.to_thread(self._inference.points, model)).layers
         _check_words(layers * words, positions or [1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 from workbench.analysis.comparison import Compared
 from workbench.protocol import (
@@ -19,6 +19,7 @@ from workbench.protocol import (
     ToolChoice,
     ToolResponseMessage,
 )
+from workbench.protocol.insides import LensKind
 from workbench.records import (
     Breakpoint,
     CallAttempt,
@@ -60,7 +61,7 @@ class RunLike(Compared, Protocol):
     def extend(self, max_tokens: int | None = None) -> RunLike: ...
     def again(self, seed: int | None = None) -> RunLike: ...
     def lens_columns(
-        self, positions: Sequence[int] | None = None, *, kind: Literal["logit", "jacobian"] = "logit", words: int = 1
+        self, positions: Sequence[int] | None = None, *, kind: LensKind = "logit", words: int = 1
     ) -> list[LensColumn]:
         """Block until the columns are computed."""
 

@@ -17,11 +17,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import traitlets
 
-from workbench.errors import InvalidRequestError, UnsupportedFieldError
+from workbench.errors import UnsupportedFieldError
+from workbench.protocol.insides import LENS_KINDS, LensKind, validate_lens_kind
 from workbench.records import LensColumn
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.background import Newest
@@ -34,9 +35,6 @@ from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.layers import wire_column, wire_words
 from workbench.widgets.wire.run import error_text
 
-LensKind: TypeAlias = Literal["logit", "jacobian"]
-
-KINDS: tuple[LensKind, ...] = ("logit", "jacobian")
 NO_RUN = "No run yet."
 NO_TOKENS = "No tokens yet."
 NOT_HERE = "The layers cannot be read: only a model in this process can be looked into."
@@ -88,7 +86,7 @@ class LayersView(WorkbenchWidget):
 
     feed = Part("The run feed, which has the run and the selection.")
     kind = traitlets.Enum(
-        KINDS,
+        LENS_KINDS,
         "logit",
         help="The lens: logit reads each layer as if it were the last; jacobian first adds what the later layers do "
         "on average.",
@@ -113,11 +111,10 @@ class LayersView(WorkbenchWidget):
     def __init__(
         self, run: RunLike | None = None, *, feed: RunFeed | None = None, kind: LensKind = "logit", active: bool = True
     ) -> None:
-        if kind not in KINDS:
-            raise InvalidRequestError("kind", kind, f"one of {', '.join(KINDS)}")
+        validate_lens_kind(kind)
         self._owns_feed = feed is None
         self._run: RunLike | None = None
-        self._columns: dict[LensKind, dict[int, LensColumn]] = {name: {} for name in KINDS}
+        self._columns: dict[LensKind, dict[int, LensColumn]] = {name: {} for name in LENS_KINDS}
         self._span: _Span | None = None
         self._ticker: threading.Thread | None = None
         self._work = Newest("workbench-layers")
@@ -161,7 +158,7 @@ class LayersView(WorkbenchWidget):
             if self.closed or run is self._run:
                 return
             self._run, self._ticker = run, None
-            self._columns = {name: {} for name in KINDS}
+            self._columns = {name: {} for name in LENS_KINDS}
             self._span = _HIDDEN if self._span == _HIDDEN else None
             with self.hold_sync():
                 self.refused = ""

@@ -16,13 +16,14 @@ import traitlets
 from workbench.errors import UnsupportedFieldError
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.background import Newest
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.composing import close_on_error, replace_open_widget
 from workbench.widgets.contract import InsideRun
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html.attention import attention_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.attention import prompt_labels, sampled, wire_heads, wire_row
-from workbench.widgets.wire.run import error_text
+from workbench.widgets.wire.run import failure
 
 NO_RUN = "No run yet."
 WAITING = "Waiting for the first token …"
@@ -36,7 +37,7 @@ _MOST_NUMBERS = 2**23
 """Most weights of one token that are kept for a choice of another head: 32 MiB."""
 
 
-class AttentionView(WorkbenchWidget):
+class AttentionView(FeedView):
     """The tokens of a run, with arcs from the chosen token to those that it attends to in the chosen head.
 
     Args:
@@ -49,7 +50,6 @@ class AttentionView(WorkbenchWidget):
     _css = style_source("attention_view")
     _twin_shows = ("row", "heads", "message", "measure", "feed.unit")
 
-    feed = Part("The run feed, which has the run and the selection.")
     active = traitlets.Bool(True, help="Whether attention is read; False saves the work while the view is hidden.")
     message = traitlets.Unicode(NO_RUN, help="Why there are no weights to show; empty if there are.").tag(sync=True)
     prompt = traitlets.List(traitlets.Unicode(), help="Texts of the prompt's tokens, before those of the run.").tag(
@@ -77,13 +77,12 @@ class AttentionView(WorkbenchWidget):
     ).tag(sync=True)
 
     def __init__(self, run: InsideRun | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
-        self._owns_feed = feed is None
         self._seen: InsideRun | None = None
         self._measured: object = None
         self._is_beginning = False
         self._read: tuple[InsideRun | None, int, Mapping[str, Any]] = None, -1, {}
         self._rows, self._grid = Newest("workbench-attention"), Newest("workbench-heads")
-        super().__init__(feed=RunFeed(run) if feed is None else feed, active=active)
+        super().__init__(feed, run, active=active)
         self.feed.observe(self._update, "snapshot")
         self.feed.observe(self._take_selection, "selected")
         self.observe(self._update, "active")
@@ -117,8 +116,7 @@ class AttentionView(WorkbenchWidget):
     def _release(self) -> None:
         self.feed.unobserve(self._update, "snapshot")
         self.feed.unobserve(self._take_selection, "selected")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _take_selection(self, _change: Any = None) -> None:
         """Choose the token that was selected in another view."""
@@ -261,4 +259,4 @@ def _reason(problem: Exception | None) -> str:
         return "There is no token to look at."
     if isinstance(problem, UnsupportedFieldError) and problem.field == "model":
         return NOT_HERE
-    return f"Attention cannot be shown: {error_text(problem).rstrip('.')}."
+    return failure("Attention cannot be shown", problem)

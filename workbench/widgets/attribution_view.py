@@ -20,7 +20,7 @@ from workbench.widgets.format import UNITS
 from workbench.widgets.html.attribution import attribution_html
 from workbench.widgets.html.twins import document, line
 from workbench.widgets.wire.attribution import wire_answer, wire_chunk, wire_chunks
-from workbench.widgets.wire.run import error_text
+from workbench.widgets.wire.run import failure
 
 WAITING = "Waiting for the end of the answer …"
 MEASURING = "Measuring: the model reads the answer again without each of {} …"
@@ -143,7 +143,7 @@ class AttributionView(WorkbenchWidget):
         while not run.done and self._measurement is measurement:
             run.wait(_INTERVAL_S)
         if run.state == "failed" and run.error is not None:
-            self._fail(measurement, f"The answer failed: {error_text(run.error).rstrip('.')}.")
+            self._fail(measurement, failure("The answer failed", run.error))
             return
         try:
             future = self._begin(measurement)
@@ -211,9 +211,7 @@ def attribution(session: Any, run: AskedRun | Attribution) -> AttributionView:
 
 
 def _failure(problem: Exception) -> str:
-    return (
-        getattr(problem, "in_form", None) or f"The attribution cannot be measured: {error_text(problem).rstrip('.')}."
-    )
+    return getattr(problem, "in_form", None) or failure("The attribution cannot be measured", problem)
 
 
 def _subject(run: AskedRun | Attribution) -> object:

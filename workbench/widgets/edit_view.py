@@ -18,15 +18,16 @@ from workbench.protocol import SamplingParams, UserMessage
 from workbench.protocol.sampling import is_count
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.background import Newest
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part
 from workbench.widgets.compared_runs import RunComparison
 from workbench.widgets.composing import close_on_error, replace_open_widget
 from workbench.widgets.contract import InsideRun, SteeringSession
 from workbench.widgets.edit_changes import Change, ablation, patch, steering, text_labels
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html.edits import edits_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.attention import prompt_labels
-from workbench.widgets.wire.run import error_text
+from workbench.widgets.wire.run import error_text, failure
 
 NO_RUN = "No run yet."
 WAITING = "Waiting for the first token …"
@@ -39,7 +40,7 @@ _INTERVAL_S = 0.25
 _BESIDE = "C is the edited model given the tokens of A, so that its distributions can be compared at every token."
 
 
-class EditView(WorkbenchWidget):
+class EditView(FeedView):
     """Changes inside the model of a run, chosen in the page, and the edited run beside the original.
 
     Args:
@@ -53,7 +54,6 @@ class EditView(WorkbenchWidget):
     _css = style_source("edit_view")
     _twin_shows = ("changes", "message", "comparison.differences")
 
-    feed = Part("The run feed, which has the run.")
     comparison = Part("The original beside the edited runs.")
     active = traitlets.Bool(True, help="Whether runs are read; False saves the work while the view is hidden.")
     message = traitlets.Unicode(NO_RUN, help="Why the run cannot be edited, or an error; empty otherwise.").tag(
@@ -84,16 +84,14 @@ class EditView(WorkbenchWidget):
         session: SteeringSession | None = None,
         active: bool = True,
     ) -> None:
-        self._owns_feed = feed is None
         self._session = session
         self._seen: InsideRun | None = None
         self._known: list[InsideRun] = []
         self._changes: list[Change] = []
         self._work, self._reading = Newest("workbench-edits"), Newest("workbench-edit-view")
         with ExitStack() as made:
-            own = close_on_error(made, RunFeed(run)) if feed is None else feed
             comparison = close_on_error(made, RunComparison())
-            super().__init__(feed=own, comparison=comparison, active=active, can_ask=session is not None)
+            super().__init__(feed, run, comparison=comparison, active=active, can_ask=session is not None)
             made.pop_all()
         self.feed.observe(self._update, "snapshot")
         self.observe(self._update, "active")
@@ -179,8 +177,7 @@ class EditView(WorkbenchWidget):
         self.stop()
         self.feed.unobserve(self._update, "snapshot")
         self.comparison.close()
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _run(self) -> InsideRun:
         run: InsideRun | None = self.feed.run
@@ -378,7 +375,7 @@ def _sides(run: InsideRun, count: int) -> list[dict[str, Any]]:
 def _reason(what: str, problem: BaseException) -> str:
     if isinstance(problem, UnsupportedFieldError) and problem.field == "model":
         return NOT_HERE
-    return f"{what}: {error_text(problem).rstrip('.')}."
+    return failure(what, problem)
 
 
 def _start_of(prompt: Any) -> str:

@@ -26,14 +26,15 @@ from workbench.protocol.insides import LENS_KINDS, LensKind, validate_lens_kind
 from workbench.records import LensColumn
 from workbench.widgets.assets import module_source, style_source
 from workbench.widgets.background import Newest
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.coalescing import has_ended, start_ticker
 from workbench.widgets.composing import close_on_error, replace_open_widget
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html.layers import MOST_COLUMNS, NAMES, layers_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.layers import wire_column, wire_words
-from workbench.widgets.wire.run import error_text
+from workbench.widgets.wire.run import error_text, failure
 
 NO_RUN = "No run yet."
 NO_TOKENS = "No tokens yet."
@@ -68,7 +69,7 @@ class _Batch:
 _HIDDEN = _Span(0, 0)
 
 
-class LayersView(WorkbenchWidget):
+class LayersView(FeedView):
     """A grid of layers and tokens: the most probable token after each layer, and how the layers came to what was said.
 
     The columns on the screen are computed, also while the run goes on; without a page, the last ones.
@@ -84,7 +85,6 @@ class LayersView(WorkbenchWidget):
     _css = style_source("layers_view")
     _twin_shows = ("state", "message", "kind", "feed.snapshot")
 
-    feed = Part("The run feed, which has the run and the selection.")
     kind = traitlets.Enum(
         LENS_KINDS,
         "logit",
@@ -112,13 +112,12 @@ class LayersView(WorkbenchWidget):
         self, run: RunLike | None = None, *, feed: RunFeed | None = None, kind: LensKind = "logit", active: bool = True
     ) -> None:
         validate_lens_kind(kind)
-        self._owns_feed = feed is None
         self._run: RunLike | None = None
         self._columns: dict[LensKind, dict[int, LensColumn]] = {name: {} for name in LENS_KINDS}
         self._span: _Span | None = None
         self._ticker: threading.Thread | None = None
         self._work = Newest("workbench-layers")
-        super().__init__(feed=RunFeed(run) if feed is None else feed, kind=kind, active=active)
+        super().__init__(feed, run, kind=kind, active=active)
         self.on_msg(self._answer)
         self.feed.observe(self._follow, "snapshot")
         self.observe(self._choose_lens, "kind")
@@ -148,8 +147,7 @@ class LayersView(WorkbenchWidget):
     def _release(self) -> None:
         self._run = None
         self.feed.unobserve(self._follow, "snapshot")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _follow(self, _change: Any = None) -> None:
         """Take over the run of the feed."""
@@ -238,9 +236,7 @@ class LayersView(WorkbenchWidget):
                 self.refused = error_text(problem)
                 self.kind = "logit"
             return
-        self._report(
-            "failed", NOT_HERE if field == "model" else f"The layers cannot be read: {error_text(problem).rstrip('.')}."
-        )
+        self._report("failed", NOT_HERE if field == "model" else failure("The layers cannot be read", problem))
 
     def _report(self, state: str, message: str) -> None:
         with self.hold_sync():

@@ -7,13 +7,14 @@ from typing import Any
 
 import traitlets
 
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.coalescing import has_ended
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.run_feed import RunFeed
 
 
-class Lens(WorkbenchWidget):
+class Lens(FeedView):
     """A view that inspects the run of its feed; subclasses define what they show.
 
     Args:
@@ -22,14 +23,12 @@ class Lens(WorkbenchWidget):
         active: False inspects nothing until the trait is set to True.
     """
 
-    feed = Part("The run feed, which has the run and the selection.")
     active = traitlets.Bool(True, help="Whether runs are read; False saves the work while the view is hidden.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, active: bool = True) -> None:
-        self._owns_feed = feed is None
         self._seen: RunLike | None = None
         self._thread: threading.Thread | None = None
-        super().__init__(feed=RunFeed(run) if feed is None else feed, active=active)
+        super().__init__(feed, run, active=active)
         self.feed.observe(self._start_reading, "snapshot")
         self.observe(self._start_reading, "active")
         self._start_reading()
@@ -64,5 +63,4 @@ class Lens(WorkbenchWidget):
 
     def _release(self) -> None:
         self.feed.unobserve(self._start_reading, "snapshot")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()

@@ -13,7 +13,7 @@ from workbench.widgets.base import LOCK
 from workbench.widgets.contract import RunLike
 from workbench.widgets.html.prompt import prompt_html, prompt_summary
 from workbench.widgets.lens import Lens
-from workbench.widgets.wire.run import error_text, label
+from workbench.widgets.wire.run import failure, label
 
 NO_RUN = "No run yet."
 NOT_TOLD = "The prompt is not available: the model's provider builds it and does not return it."
@@ -54,7 +54,7 @@ class PromptView(Lens):
         except UnsupportedFieldError:
             message = NOT_TOLD
         except Exception as problem:  # noqa: BLE001 - any error is shown in the page
-            message = f"The prompt cannot be shown: {error_text(problem).rstrip('.')}."
+            message = failure("The prompt cannot be shown", problem)
         with LOCK:
             if self._in_view(run):
                 self._show(prompt, message)

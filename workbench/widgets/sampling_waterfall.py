@@ -17,13 +17,14 @@ from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams
 from workbench.protocol.sampling import is_count
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.coalescing import MESSAGES_PER_S, has_ended
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.sampling_controls import SamplingControls
-from workbench.widgets.wire.run import error_text, steps_of
+from workbench.widgets.wire.run import failure, steps_of
 from workbench.widgets.wire.waterfall import Redraw, error_picture, name_of, picture_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _NO_LOGITS = (
 )
 
 
-class SamplingWaterfall(WorkbenchWidget):
+class SamplingWaterfall(FeedView):
     """The stages of the sampling chain for the selected token, and the draw that chose it.
 
     Args:
@@ -50,7 +51,6 @@ class SamplingWaterfall(WorkbenchWidget):
     _css = style_source("sampling_waterfall")
     _twin_shows = ("picture",)
 
-    feed = Part("The run feed, which has the run and the selection.")
     picture = traitlets.Dict(help="The sampling steps as shown; empty if no token is selected.").tag(sync=True)
     has_controls = traitlets.Bool(False, help="Whether it follows sampling controls.").tag(sync=True)
     number = traitlets.Float(
@@ -74,14 +74,13 @@ class SamplingWaterfall(WorkbenchWidget):
         if not is_count(rows) or not 1 <= rows <= 50:
             raise InvalidRequestError("rows", rows, "a whole number from 1 to 50")
         self._rows = rows
-        self._owns_feed = feed is None
         self._controls = controls
         self._trace: SamplingTrace | None = None
         self._subject: tuple[RunLike, int] | None = None
         self._redraw: Redraw | None = None
         self._thread: threading.Thread | None = None
         self._cached_uniform: tuple[tuple[RunLike, int], float | None] | None = None
-        super().__init__(feed=RunFeed(run) if feed is None else feed, has_controls=controls is not None)
+        super().__init__(feed, run, has_controls=controls is not None)
         self.sampling_params = None if controls is None else controls.value
         if controls is not None:
             controls.observe(self._follow, "value")
@@ -127,8 +126,7 @@ class SamplingWaterfall(WorkbenchWidget):
         self.feed.unobserve(self._select, ["selected", "snapshot"])
         if self._controls is not None:
             self._controls.unobserve(self._follow, "value")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _follow(self, change: Any) -> None:
         with LOCK:
@@ -184,7 +182,7 @@ class SamplingWaterfall(WorkbenchWidget):
         except UnsupportedFieldError:
             message = _NO_INSPECTOR
         except Exception as problem:  # noqa: BLE001 - any error is shown in the widget
-            message = f"How this token was chosen cannot be shown: {error_text(problem).rstrip('.')}."
+            message = failure("How this token was chosen cannot be shown", problem)
             # Positions in the error count from 0, as in Python; tokens in the widget count from 1.
             if isinstance(problem, InvalidRequestError) and problem.field == "position":
                 message = _NO_LOGITS.format(name=name_of(position, is_end=is_end))

@@ -11,9 +11,10 @@ from workbench.errors import ClosedError, InvalidRequestError, ModelNotFoundErro
 from workbench.protocol import LogProbConfig, Message, SamplingParams, UserMessage
 from workbench.records import Breakpoint
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.breakpoints import NOWHERE, from_form, to_form
 from workbench.widgets.contract import RunLike, SessionLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.format import COLORS
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
@@ -31,7 +32,7 @@ class Settings(Protocol):
     def __call__(self) -> dict[str, Any]: ...
 
 
-class StreamView(WorkbenchWidget):
+class StreamView(FeedView):
     """A prompt and the text of its run, token by token; without a session it only shows a run.
 
     Args:
@@ -48,7 +49,6 @@ class StreamView(WorkbenchWidget):
     _css = style_source("stream_view")
     _twin_shows = ("feed.snapshot",)
 
-    feed = Part("The run feed, which has the run and the selection.")
     prompt = traitlets.Unicode("", help="The text of the prompt box.").tag(sync=True)
     mode = traitlets.Enum(MODES, "chat", help="How the prompt is sent: chat or completion.").tag(sync=True)
     can_run = traitlets.Bool(False, help="Whether there is a session to run prompts with.").tag(sync=True)
@@ -82,17 +82,13 @@ class StreamView(WorkbenchWidget):
             raise InvalidRequestError("mode", mode, "chat or completion")
         self._session = session
         self._settings = _default_settings if settings is None else settings
-        self._owns_feed = feed is None
         self._gave_up_chat = False
-        shared = RunFeed() if feed is None else feed
-        super().__init__(
-            feed=shared, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints)
-        )
+        super().__init__(feed, prompt=prompt, mode=mode, can_run=session is not None, pauses=to_form(breakpoints))
         self.on_msg(self._answer)
         if settings is None:  # a widget that passes its own may not be ready, and calls `refresh`
             self.refresh()
         if run is not None:
-            shared.follow(run)
+            self.feed.follow(run)
 
     @property
     def run(self) -> RunLike | None:
@@ -196,8 +192,7 @@ class StreamView(WorkbenchWidget):
 
     def _release(self) -> None:
         self.stop()
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def next_settings(self) -> dict[str, Any]:
         """Return the settings of the next run; a completion also measures its prompt if the provider can."""

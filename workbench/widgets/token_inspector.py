@@ -6,14 +6,14 @@ from typing import Any
 
 from workbench.errors import InvalidRequestError
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import Part, WorkbenchWidget
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.run import error_text
 
 
-class TokenInspector(WorkbenchWidget):
+class TokenInspector(FeedView):
     """The selected token with its alternatives; clicking an alternative branches from it.
 
     Args:
@@ -25,11 +25,8 @@ class TokenInspector(WorkbenchWidget):
     _css = style_source("token_inspector")
     _twin_shows = ("feed.snapshot", "feed.selected", "feed.unit")
 
-    feed = Part("The run feed, which has the run and the selection.")
-
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None) -> None:
-        self._owns_feed = feed is None
-        super().__init__(feed=RunFeed(run) if feed is None else feed)
+        super().__init__(feed, run)
         self.on_msg(self._answer)
 
     def branch(self, position: int, token_id: int | None = None) -> RunLike:
@@ -60,7 +57,3 @@ class TokenInspector(WorkbenchWidget):
             in_form = "Another run is shown now. Select the token again."
             raise InvalidRequestError("run", message.get("run"), "the run shown", in_form=in_form)
         self.branch(message.get("position", -1), message.get("token_id"))
-
-    def _release(self) -> None:
-        if self._owns_feed:
-            self.feed.close()

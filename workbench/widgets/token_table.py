@@ -8,8 +8,9 @@ import traitlets
 
 from workbench.records import TokenRecord
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html import twins
 from workbench.widgets.run_feed import Positions, RunFeed
 from workbench.widgets.table_order import SORTABLE, rows
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _FRAME = ("token_id", "text", "logprob", "probability", "rank", "entropy")
 
 
-class TokenTable(WorkbenchWidget):
+class TokenTable(FeedView):
     """The tokens of a run as a scrolling table.
 
     ``rows`` and ``to_frame()`` follow the sorting and filtering in the page.
@@ -35,7 +36,6 @@ class TokenTable(WorkbenchWidget):
     _css = style_source("token_table")
     _twin_shows = ("feed.snapshot", "feed.unit", "sort_by", "descending", "query")
 
-    feed = Part("The run feed, which has the run and the selection.")
     height = traitlets.Int(220, min=60, help="Height of the scrolling area, in pixels.").tag(sync=True)
     sort_by = traitlets.Enum(SORTABLE, "position", help="The column to sort by.").tag(sync=True)
     descending = traitlets.Bool(False, help="Whether the largest value comes first.").tag(sync=True)
@@ -45,8 +45,7 @@ class TokenTable(WorkbenchWidget):
     selected = Positions((), help="Positions of the selected rows; can be set to a DataFrame's index.")
 
     def __init__(self, run: RunLike | None = None, *, feed: RunFeed | None = None, height: int = 220) -> None:
-        self._owns_feed = feed is None
-        super().__init__(feed=RunFeed(run) if feed is None else feed, height=height)
+        super().__init__(feed, run, height=height)
         self.selected = self.feed.selected
         self.feed.observe(self._read_selection, "selected")
         self.observe(self._write_selection, "selected")
@@ -80,8 +79,7 @@ class TokenTable(WorkbenchWidget):
 
     def _release(self) -> None:
         self.feed.unobserve(self._read_selection, "selected")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _read_selection(self, change: Any) -> None:
         with LOCK:

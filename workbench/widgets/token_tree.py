@@ -9,15 +9,16 @@ import traitlets
 
 from workbench.errors import InvalidRequestError
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.base import LOCK, Part, WorkbenchWidget
+from workbench.widgets.base import LOCK, Part
 from workbench.widgets.branches import arrange, wire_branches
 from workbench.widgets.contract import RunLike
+from workbench.widgets.feed_view import FeedView
 from workbench.widgets.html.tree import tree_html
 from workbench.widgets.run_feed import RunFeed
 from workbench.widgets.wire.run import error_text
 
 
-class TokenTree(WorkbenchWidget):
+class TokenTree(FeedView):
     """The runs of one prompt as a tree, each branch drawn from the token at which it diverges.
 
     Args:
@@ -35,11 +36,9 @@ class TokenTree(WorkbenchWidget):
     )
 
     def __init__(self, runs: Sequence[RunLike] = (), *, feed: RunFeed | None = None) -> None:
-        self._owns_feed = feed is None
-        shared = RunFeed() if feed is None else feed
+        super().__init__(feed)
         for run in runs:
-            shared.follow(run)
-        super().__init__(feed=shared)
+            self.feed.follow(run)
         self._arrange()
         self.on_msg(self._answer)
         self.feed.observe(self._arrange, "revision")
@@ -73,8 +72,7 @@ class TokenTree(WorkbenchWidget):
 
     def _release(self) -> None:
         self.feed.unobserve(self._arrange, "revision")
-        if self._owns_feed:
-            self.feed.close()
+        super()._release()
 
     def _arrange(self, _change: Any = None) -> None:
         with LOCK:

@@ -19,7 +19,7 @@ from workbench.widgets.contract import RunLike
 from workbench.widgets.html.calls import microscope_html
 from workbench.widgets.lens import Lens
 from workbench.widgets.run_feed import RunFeed
-from workbench.widgets.wire.run import error_text, label, number
+from workbench.widgets.wire.run import failure, label, number
 
 NO_RUN = "No run yet."
 WAITING = "No tokens yet."
@@ -104,7 +104,7 @@ def _steps_of(run: RunLike) -> tuple[Sequence[CallStep], str]:
     try:
         return run.call_steps(), ""
     except Exception as problem:  # noqa: BLE001 - any error is shown in the page
-        return (), f"Tool calls cannot be shown: {error_text(problem).rstrip('.')}."
+        return (), failure("Tool calls cannot be shown", problem)
 
 
 def _wire(steps: Sequence[CallStep], tokens: Sequence[TokenRecord]) -> list[list[Any]]:

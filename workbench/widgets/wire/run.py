@@ -316,6 +316,11 @@ def error_text(error: BaseException) -> str:
     return getattr(error, "in_form", None) or str(error).strip() or type(error).__name__
 
 
+def failure(what: str, error: BaseException) -> str:
+    """Return a sentence for the page that says what failed, and why."""
+    return f"{what}: {error_text(error).rstrip('.')}."
+
+
 def _active(state: str) -> str:
     return state if state in ("queued", "paused") else "running"
 

@@ -15,7 +15,7 @@ import traitlets
 
 from workbench.errors import UnsupportedFieldError
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.background import Newest
+from workbench.widgets.background import Newest, wait_for_token
 from workbench.widgets.base import LOCK
 from workbench.widgets.composing import close_on_error, replace_open_widget
 from workbench.widgets.contract import InsideRun
@@ -31,7 +31,6 @@ NOT_HERE = "Attention is not available: only models in this process can be looke
 MEASURES = ("first", "previous", "entropy")
 """Numbers of a head that the grid can show."""
 _WEIGHTS = "attn_probs"
-_INTERVAL_S = 0.25
 _LAYERS_AT_ONCE = 16
 _MOST_NUMBERS = 2**23
 """Most weights of one token that are kept for a choice of another head: 32 MiB."""
@@ -158,8 +157,7 @@ class AttentionView(FeedView):
 
     def _read_row(self, run: InsideRun) -> None:
         """Read and show the weights of the chosen token; called on a thread of its own."""
-        while self._in_view(run) and not run.tokens and not run.done:
-            run.wait(_INTERVAL_S)
+        wait_for_token(run, lambda: self._in_view(run))
         try:
             position = self._begin(run) if self._in_view(run) else None
             if position is None:

@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 
 from workbench.widgets.coalescing import has_ended
+from workbench.widgets.contract import RunLike
+
+_INTERVAL_S = 0.25
 
 
 class Newest:
@@ -41,3 +44,9 @@ class Newest:
                     self._thread = None
                     return
             work()
+
+
+def wait_for_token(run: RunLike, is_wanted: Callable[[], bool]) -> None:
+    """Block until a run has a token or has ended, or nobody wants to know any more."""
+    while is_wanted() and not run.tokens and not run.done:
+        run.wait(_INTERVAL_S)

@@ -17,7 +17,7 @@ from workbench.errors import InvalidRequestError, UnsupportedFieldError
 from workbench.protocol import SamplingParams, UserMessage
 from workbench.protocol.sampling import is_count
 from workbench.widgets.assets import module_source, style_source
-from workbench.widgets.background import Newest
+from workbench.widgets.background import Newest, wait_for_token
 from workbench.widgets.base import LOCK, Part
 from workbench.widgets.compared_runs import RunComparison
 from workbench.widgets.composing import close_on_error, replace_open_widget
@@ -36,7 +36,6 @@ MODES = ("ablate", "patch", "steer")
 READ_TOKENS = 1
 """Number of tokens that are generated after a second prompt: the numbers inside are those of its reading."""
 _MOST_RUNS = 12
-_INTERVAL_S = 0.25
 _BESIDE = "C is the edited model given the tokens of A, so that its distributions can be compared at every token."
 
 
@@ -232,8 +231,7 @@ class EditView(FeedView):
 
     def _begin(self, run: InsideRun) -> None:
         """Show the layers and the prompt of a run; called on a thread of its own."""
-        while self._in_view(run) and not run.tokens and not run.done:
-            run.wait(_INTERVAL_S)
+        wait_for_token(run, lambda: self._in_view(run))
         try:
             insides = run.insides
             shape = [insides.points.layers, (insides.points.sizes.get("z") or (0,))[0]]
@@ -300,8 +298,7 @@ class EditView(FeedView):
     def _read_source(self, run: InsideRun, other: InsideRun) -> None:
         """Show the tokens of the run to patch from; called on a thread of its own."""
         try:
-            while self._in_view(run) and not other.tokens and not other.done:
-                other.wait(_INTERVAL_S)
+            wait_for_token(other, lambda: self._in_view(run))
             if other.state == "failed" and other.error is not None:
                 self._report(run, _reason("The other run failed", other.error))
                 return

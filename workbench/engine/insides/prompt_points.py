@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.engine.activations import ACTIVATIONS
 from workbench.engine.insides.attention import Attended, visit_attention
+from workbench.engine.insides.phases import compute_between, is_visited_with_scores
 from workbench.engine.insides.taps import Taps
 from workbench.engine.kernels.panels import FMA, PANEL
 from workbench.engine.kernels.prompt import (
@@ -76,13 +77,8 @@ class PromptMemory:
 
     def run(self, points: frozenset[Point], compute: Callable[[int, int], None]) -> None:
         """Compute all phases with ``compute(first, end)``, and visit points between them."""
-        first = 0
-        for end, point in self._stops(points):
-            if end > first:
-                compute(first, end)
-                first = end
-            self._visit(point, points)
-        compute(first, len(self.weights.structure.layers) * PHASES + 1)
+        end = len(self.weights.structure.layers) * PHASES + 1
+        compute_between(self._stops(points), end, compute, lambda point: self._visit(point, points))
 
     def _stops(self, points: frozenset[Point]) -> Iterator[tuple[int, Point]]:
         """Yield the points to visit in forward order, each with the phase before which it is visited."""
@@ -128,13 +124,13 @@ class PromptMemory:
             self._store_hidden(Point("resid_pre", 0), changed)
 
     def _visit_hidden(self, point: Point) -> None:
-        changed = self._change(point, _rows(_tensor(self.scratch.hidden))[: self._count, : self._hidden])
+        changed = self._change(point, _rows(torch.from_numpy(self.scratch.hidden))[: self._count, : self._hidden])
         if changed is not None:
             self._store_hidden(point, changed)
 
     def _store_hidden(self, point: Point, values: Tensor) -> None:
         """Write hidden states, and pack the input of attention or of the MLP that follows from them."""
-        _store_rows(_tensor(self.scratch.hidden), values)
+        _store_rows(torch.from_numpy(self.scratch.hidden), values)
         layers = len(self.weights.structure.layers)
         if point.kind == "resid_mid":
             self.pack_inputs(point.layer, MLP_NORM)
@@ -148,7 +144,7 @@ class PromptMemory:
     def _visit_panels(self, point: Point) -> None:
         structure, scratch = self.weights.structure, self.scratch
         if point.kind in ("attn_out", "mlp_out"):
-            panels = _tensor(scratch.update)
+            panels = torch.from_numpy(scratch.update)
             changed = self._change(point, _rows(panels)[: self._count, : structure.hidden])
             if changed is not None:
                 _store_rows(panels, changed)
@@ -169,7 +165,8 @@ class PromptMemory:
     def _visit_values(self, point: Point) -> None:
         """Visit the values of the key heads; attention reads them with positions in columns, the cache keeps them."""
         structure, past = self.weights.structure, self.prompt.past
-        stored = _tensor(self.scratch.values).view(self._factor)[:, : structure.head_dim]  # (kv_heads, dim, positions)
+        values = torch.from_numpy(self.scratch.values).view(self._factor)
+        stored = values[:, : structure.head_dim]  # (kv_heads, dim, positions)
         own = stored[..., past : past + self._count]
         changed = self._change(point, own.permute(2, 0, 1).float())
         if changed is not None:
@@ -179,7 +176,7 @@ class PromptMemory:
 
     def _visit_attention(self, point: Point, points: frozenset[Point]) -> None:
         """Visit scores and weights together, when the first of them comes."""
-        if point.kind == "attn_probs" and Point("attn_scores", point.layer) in points:
+        if is_visited_with_scores(point, points):
             return
         structure, scratch = self.weights.structure, self.scratch
         end = self.prompt.past + self._count
@@ -221,7 +218,7 @@ class PromptMemory:
 
     def _panels(self, packed: Any) -> Tensor:
         """Return a view of packed panels, shape (panels, features, 32) or, in bf16, (panels, feature pairs, 32, 2)."""
-        numbers = _tensor(packed)[: len(self.scratch.hidden)].view(self._factor)
+        numbers = torch.from_numpy(packed)[: len(self.scratch.hidden)].view(self._factor)
         shape = (-1, PANEL) if self._factor == torch.float32 else (-1, PANEL, 2)
         return numbers.view(*numbers.shape[:-1], *shape)
 
@@ -239,8 +236,3 @@ def _store_rows(panels: Tensor, values: Tensor) -> None:
     rows[: len(values), : values.shape[1]] = values
     columns = rows.unflatten(0, (-1, PANEL)).transpose(1, 2)  # (panels, features, 32)
     panels.copy_(columns.unflatten(1, (-1, 2)).transpose(2, 3) if panels.dim() == 4 else columns)
-
-
-def _tensor(array: Any) -> Tensor:
-    """Return a tensor that shares the memory of an array."""
-    return torch.from_numpy(array)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.engine.insides.attention import Attended, visit_attention
+from workbench.engine.insides.phases import compute_between, is_visited_with_scores
 from workbench.engine.insides.structure_points import LOGITS_POINTS
 from workbench.engine.insides.taps import Taps
 from workbench.engine.kernels.step import (
@@ -101,15 +102,13 @@ class StepMemory:
 
     def run(self, tapped: Sequence[TappedRows], compute: Callable[[int, int], None]) -> None:
         """Compute all phases with ``compute(first, end)``, and visit the points of the rows between them."""
-        first = 0
-        for end, point in self._stops(tapped):
-            if end > first:
-                compute(first, end)
-                first = end
+
+        def visit(point: Point) -> None:
             for one in tapped:
                 if point in one.points:
                     self._visit(point, one)
-        compute(first, last_phase(len(self.structure.layers), END))
+
+        compute_between(self._stops(tapped), last_phase(len(self.structure.layers), END), compute, visit)
 
     def _stops(self, tapped: Sequence[TappedRows]) -> Iterator[tuple[int, Point]]:
         """Yield the points to visit in forward order, each with the phase before which it is visited."""
@@ -150,16 +149,16 @@ class StepMemory:
 
     def _visit_attention(self, point: Point, one: TappedRows) -> None:
         """Visit scores and weights together, when the first of them comes."""
-        if point.kind == "attn_probs" and Point("attn_scores", point.layer) in one.points:
+        if is_visited_with_scores(point, one.points):
             return
         structure, layer = self.structure, point.layer
         rows, width = one.rows, structure.query_size
         keys, values = one.cache.kv[layer, :, :, : one.start + rows.stop - rows.start, : structure.head_dim].float()
-        queries = _tensor(self.scratch.qkv)[rows, :width] * structure.layers[layer].attention_scale
+        queries = torch.from_numpy(self.scratch.qkv)[rows, :width] * structure.layers[layer].attention_scale
         heads = queries.unflatten(-1, (structure.heads, structure.head_dim))
         added = visit_attention(structure, layer, one.taps, one.points, Attended(heads, keys, values, one.start))
         if added is not None:
-            _tensor(self.scratch.attended)[rows, :width] += added.flatten(1)
+            torch.from_numpy(self.scratch.attended)[rows, :width] += added.flatten(1)
 
     def _shape(self, point: Point) -> tuple[int, int]:
         heads = self.structure.heads if point.kind == "z" else self.structure.kv_heads
@@ -171,7 +170,7 @@ class StepMemory:
         if point.kind == "lm_head":
             return [self.logits[self._logits_rows(rows), : structure.vocab]]
         if point.kind == "mlp_pre":
-            return [_tensor(scratch.gate_up)[rows, 0, : structure.inner]]
+            return [torch.from_numpy(scratch.gate_up)[rows, 0, : structure.inner]]
         if point.kind == "final_norm":
             rows = self._logits_rows(rows)
         if (copies := self._copies(point.kind)) is not None:
@@ -184,20 +183,15 @@ class StepMemory:
             "mlp_act": (scratch.active, 0, structure.inner),
             "mlp_out": (scratch.update, 0, structure.hidden),
         }[point.kind]
-        return [_tensor(buffer)[rows, first : first + size]]
+        return [torch.from_numpy(buffer)[rows, first : first + size]]
 
     def _copies(self, kind: str) -> Tensor | None:
         """Return the numbers of a kind of which each thread has a copy, shape (threads, rows, width)."""
         if kind in ("embeddings", "resid_pre", "resid_mid", "resid_post"):
-            return _tensor(self.scratch.hidden)
-        return _tensor(self.scratch.normed) if kind in ("attn_in", "mlp_in", "final_norm") else None
+            return torch.from_numpy(self.scratch.hidden)
+        return torch.from_numpy(self.scratch.normed) if kind in ("attn_in", "mlp_in", "final_norm") else None
 
     def _logits_rows(self, rows: slice) -> slice:
         """Return the rows among those whose logits are computed, the last ones."""
         offset = self.scratch.hidden.shape[1] - len(self.logits)
         return slice(max(rows.start - offset, 0), max(rows.stop - offset, 0))
-
-
-def _tensor(array: object) -> Tensor:
-    """Return a tensor that shares the memory of an array."""
-    return torch.from_numpy(array)

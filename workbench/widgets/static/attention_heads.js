@@ -1,7 +1,7 @@
 // The grid of all heads of a model, each with a number that says where it looks.
 
 import { HEAD_TITLES, headDigits, headStrength, headValue, headWords } from "./attention_words.js";
-import { cellGrid } from "./cell_grid.js";
+import { cellGrid, numbers } from "./cell_grid.js";
 import { h, segments } from "./dom.js";
 
 /**
@@ -79,9 +79,4 @@ function measureChoice(model) {
   });
   choice.root.classList.add("wb-segments-small");
   return choice;
-}
-
-/** Return the numbers from 0 as texts. @param {number} count */
-export function numbers(count) {
-  return Array.from({ length: count }, (_, at) => String(at));
 }

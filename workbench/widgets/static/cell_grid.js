@@ -84,6 +84,11 @@ export function cellGrid(label, choose) {
   };
 }
 
+/** Return the numbers from 0 as names. @param {number} count */
+export function numbers(count) {
+  return Array.from({ length: count }, (_, at) => String(at));
+}
+
 /** Scroll the grid alone to a cell, past its sticky names. @param {HTMLElement} scroller @param {HTMLElement} cell */
 function revealCell(scroller, cell) {
   const outer = scroller.getBoundingClientRect();

@@ -1,6 +1,6 @@
 // Ablation: a grid of the parts of each layer, the tokens, and what replaces the output.
 
-import { cellGrid } from "./cell_grid.js";
+import { cellGrid, numbers } from "./cell_grid.js";
 import { h, segments } from "./dom.js";
 import { visible } from "./format.js";
 import { tokenLine } from "./token_line.js";
@@ -92,12 +92,7 @@ export function ablateForm(model, texts, ask, signal) {
   where.set("all");
   const build = () => {
     const [layers = 0, heads = 0] = model.get("shape");
-    const names = Array.from({ length: heads }, (_, head) => String(head));
-    grid.build(
-      "layer",
-      Array.from({ length: layers }, (_, layer) => String(layer)),
-      [...COLUMN_NAMES, ...names],
-    );
+    grid.build("layer", numbers(layers), [...COLUMN_NAMES, ...numbers(heads)]);
     grid.cells.forEach((row, i) =>
       row.forEach((cell, j) => {
         const name = ablatedName(ablatedBy({ row: i, column: j }));

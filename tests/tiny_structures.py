@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import transformers
 
-from tests.tiny_models import llama_like
+from tests.tiny_models import bpe_tokenizer, llama_like, save_config
 
 VOCAB = 384
 
@@ -143,3 +145,18 @@ GENERAL: dict[str, Callable[[], Any]] = {
     "other-activation": lambda: shaped(Llama, hidden_act="tanh"),
     "parallel-with-other-heads": lambda: unshared(GPTNeoX, head_dim=16, rope_parameters=PARTIAL_ROPE),
 }
+
+
+FolderOf: TypeAlias = Callable[[str], Path]
+"""Returns the folder of a model of a case, whose biases and norms are not what they start as."""
+
+
+def saved_structures(root: Path) -> FolderOf:
+    """A function that writes a model of `FUSED` or `GENERAL` to the folder when it is first asked for."""
+    tokenizer = bpe_tokenizer(VOCAB)
+
+    @cache
+    def folder(case: str) -> Path:
+        return save_config(root / case, (FUSED | GENERAL)[case](), tokenizer, seed=len(case), vectors=0.3)
+
+    return folder

@@ -12,6 +12,8 @@ import torch
 import transformers
 
 import workbench as wb
+from tests import ended_runs
+from tests.ended_runs import facts
 from workbench import Edit, SamplingParams, SamplingStrategy, Workbench
 
 PATIENCE_S = 300.0
@@ -36,13 +38,7 @@ def run(bench: Workbench) -> Any:
 
 
 def ended(run: Any) -> Any:
-    assert run.wait(PATIENCE_S), run
-    assert run.error is None, run.error
-    return run
-
-
-def facts(run: Any) -> list[tuple[int, float]]:
-    return [(token.token_id, token.logprob) for token in run.tokens]
+    return ended_runs.ended(run, PATIENCE_S)
 
 
 def test_what_was_captured_written_back_gives_the_run_bit_for_bit(run: Any) -> None:

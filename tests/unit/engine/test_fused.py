@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from tests.exact_logits import (
     transformers_model,
 )
 from tests.fakes.listening import generate
-from tests.tiny_models import bpe_tokenizer, save_config
-from tests.tiny_structures import FAMILIES, FUSED, GENERAL, VOCAB
+from tests.tiny_models import bpe_tokenizer
+from tests.tiny_structures import FAMILIES, FUSED, GENERAL, VOCAB, FolderOf, saved_structures
 from workbench.engine.decoders import Decoder, GeneralDecoder
 from workbench.engine.fused import FusedDecoder
 from workbench.engine.loading import load
@@ -35,19 +34,12 @@ from workbench.errors import ModelFormatError
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A random model of a case, whose biases and norms are not what they start as, written once."""
-    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
-
-    @cache
-    def folder(case: str) -> Path:
-        return save_config(root / case, (FUSED | GENERAL)[case](), tokenizer, seed=len(case), vectors=0.3)
-
-    return folder
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
+    return saved_structures(tmp_path_factory.mktemp("structures"))
 
 
 @pytest.fixture(scope="session", params=list(FUSED))
-def both(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> tuple[FusedDecoder, GeneralDecoder]:
+def both(request: pytest.FixtureRequest, folder_of: FolderOf) -> tuple[FusedDecoder, GeneralDecoder]:
     """The fused decoder of a case, and transformers' own."""
     folder = folder_of(request.param)
     return fused_of(folder), oracle(folder)
@@ -183,9 +175,7 @@ def test_rows_that_leave_and_join_change_nothing_for_the_others(both: Both) -> N
 
 
 @pytest.mark.parametrize("case", FAMILIES)
-def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
-    folder_of: Callable[[str], Path], case: str
-) -> None:
+def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(folder_of: FolderOf, case: str) -> None:
     """Also where a window begins within a group of keys, or before the first one that a row beside it reads."""
     decoder = load(folder_of(case), precision="int4").decoder
     texts = [some_ids(count, count) for count in (1, 2, 24, 25, 33, 57, 90)]
@@ -206,7 +196,7 @@ def test_rows_together_and_pieces_of_a_text_equal_rows_alone_bit_for_bit(
 
 @pytest.mark.parametrize("case", ["multi-query", "gemma2", "olmo2", "mixtral"])
 def test_teams_of_any_size_compute_the_same_logits_bit_for_bit(
-    folder_of: Callable[[str], Path], case: str, monkeypatch: pytest.MonkeyPatch
+    folder_of: FolderOf, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of more threads than there are key heads, whose query heads are then divided."""
     found: list[Tensor] = []
@@ -224,7 +214,7 @@ def test_teams_of_any_size_compute_the_same_logits_bit_for_bit(
 
 @pytest.mark.parametrize("case", FUSED)
 @pytest.mark.parametrize("past", [0, 37])
-def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: Callable[[str], Path], case: str, past: int) -> None:
+def test_a_prompt_in_bf16_is_near_its_tokens_one_by_one(folder_of: FolderOf, case: str, past: int) -> None:
     decoder, before, text = load(folder_of(case), precision="bf16").decoder, some_ids(past, 1), some_ids(100)
 
     def read(**options: Any) -> Tensor:
@@ -264,7 +254,7 @@ def test_a_fork_goes_its_own_way_and_leaves_the_first_alone(both: Both, length: 
 
 
 @pytest.mark.parametrize("case", list(GENERAL))
-def test_any_other_structure_takes_the_general_way_and_is_right(folder_of: Callable[[str], Path], case: str) -> None:
+def test_any_other_structure_takes_the_general_way_and_is_right(folder_of: FolderOf, case: str) -> None:
     model = load(folder_of(case))
     assert isinstance(model.decoder, GeneralDecoder)
     token_ids, whole = some_ids(80), transformers_logits(folder_of(case), some_ids(80))
@@ -276,13 +266,13 @@ def transformers_logits(folder: Path, token_ids: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("case", ["grouped", "qwen2", "qwen3", "mistral"])
-def test_the_fast_way_can_be_switched_off(folder_of: Callable[[str], Path], case: str) -> None:
+def test_the_fast_way_can_be_switched_off(folder_of: FolderOf, case: str) -> None:
     assert isinstance(load(folder_of(case)).decoder, FusedDecoder)
     assert isinstance(load(folder_of(case), fast=False).decoder, GeneralDecoder)
 
 
 @pytest.fixture
-def changed(tmp_path: Path, folder_of: Callable[[str], Path]) -> Callable[..., Path]:
+def changed(tmp_path: Path, folder_of: FolderOf) -> Callable[..., Path]:
     """A copy of a case with other tensors or another config."""
 
     def change(case: str, tensors: Callable[[dict[str, Tensor]], None] | None = None, **config: Any) -> Path:
@@ -325,7 +315,7 @@ def test_a_tensor_that_is_missing_is_an_error_and_never_a_random_number(
     [("gpt2", "transformer.", "h.0.attn.bias"), ("gpt-neox", "", "gpt_neox.layers.1.attention.bias")],
 )
 def test_older_files_without_the_base_models_prefix_and_with_its_buffers_are_read(
-    changed: Callable[..., Path], folder_of: Callable[[str], Path], case: str, base: str, buffer: str
+    changed: Callable[..., Path], folder_of: FolderOf, case: str, base: str, buffer: str
 ) -> None:
     def age(weights: dict[str, Tensor]) -> None:
         aged = {name.removeprefix(base): tensor for name, tensor in weights.items()}
@@ -345,7 +335,7 @@ def test_a_tied_model_that_has_a_head_of_its_own_in_the_file_computes_what_trans
     check_equal(logits_of(load(folder).decoder, some_ids(30)), transformers_logits(folder, some_ids(30)))
 
 
-def test_weights_in_shards_are_all_found(tmp_path: Path, folder_of: Callable[[str], Path]) -> None:
+def test_weights_in_shards_are_all_found(tmp_path: Path, folder_of: FolderOf) -> None:
     case = folder_of("grouped")
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(case)
     model.save_pretrained(tmp_path, max_shard_size="60KB")
@@ -371,7 +361,7 @@ def test_weights_stored_in_half_precision_compute_in_float32(changed: Callable[.
 
 
 @pytest.mark.parametrize("case", ["grouped", "llama3-rope", "qwen3"])
-def test_an_answer_may_run_past_the_first_room_of_the_cache(folder_of: Callable[[str], Path], case: str) -> None:
+def test_an_answer_may_run_past_the_first_room_of_the_cache(folder_of: FolderOf, case: str) -> None:
     fast, general = (Engine(load(folder_of(case), fast=fast)) for fast in (True, False))
     try:
         request = GenerationRequest(prompt_ids=tuple(some_ids(200)), max_tokens=120, stop_ids=frozenset())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from tests.exact_logits import some_ids, transformers_model
 from tests.tiny_models import bpe_tokenizer, save_config
-from tests.tiny_structures import FUSED, VOCAB
+from tests.tiny_structures import FUSED, VOCAB, FolderOf, saved_structures
 from workbench.engine.insides.jacobian_lens import JacobianLens, LensFacts, read_lens
 from workbench.engine.insides.lens_fitting import SKIPPED, FitProgress, fit_lens, load_differentiable
 from workbench.errors import InvalidRequestError, ModelFormatError
@@ -24,18 +22,10 @@ from workbench.errors import InvalidRequestError, ModelFormatError
 CASES = ("grouped", "gpt2", "gemma2", "gemma3", "stablelm-parallel", "olmo2", "qwen3-moe", "cohere2", "gpt-neox")
 FACTS = LensFacts("tiny", "0" * 64)
 
-FolderOf = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
-    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
-
-    @cache
-    def folder(case: str) -> Path:
-        return save_config(root / case, FUSED[case](), tokenizer, seed=len(case), vectors=0.3)
-
-    return folder
+    return saved_structures(tmp_path_factory.mktemp("structures"))
 
 
 def first(output: Any) -> Tensor:

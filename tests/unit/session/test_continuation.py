@@ -13,6 +13,7 @@ import pytest
 from torch import Tensor
 
 import workbench as wb
+from tests import ended_runs
 from tests.fakes.models import (
     EOM,
     EOS,
@@ -64,9 +65,7 @@ def bench(fake_models: FakeModels) -> Iterator[Workbench]:
 
 
 def ended(run: Any) -> Any:
-    assert run.wait(PATIENCE_S), run
-    assert run.error is None
-    return run
+    return ended_runs.ended(run, PATIENCE_S)
 
 
 def ids(run: Any) -> list[int]:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests import ended_runs
+from tests.ended_runs import facts
 from tests.fakes.models import FakeDecoder, scripted_speech
 from tests.fakes.serving import FakeModels
 from tests.tiny_models import save_model
@@ -50,13 +52,7 @@ def run(bench: Workbench) -> Any:
 
 
 def ended(run: Any) -> Any:
-    assert run.wait(PATIENCE_S), run
-    assert run.error is None, run.error
-    return run
-
-
-def facts(run: Any) -> list[tuple[int, float]]:
-    return [(token.token_id, token.logprob) for token in run.tokens]
+    return ended_runs.ended(run, PATIENCE_S)
 
 
 # -------------------------------------------------------------------------------------------------------- looking in

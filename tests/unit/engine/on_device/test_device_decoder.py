@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,8 +25,7 @@ from tests.exact_logits import (
     transformers_model,
 )
 from tests.fakes.listening import generate, submit
-from tests.tiny_models import bpe_tokenizer, save_config
-from tests.tiny_structures import FUSED, VOCAB
+from tests.tiny_structures import FUSED, VOCAB, FolderOf, saved_structures
 from workbench.engine import decode_loop
 from workbench.engine.decode_loop import rows_to_read
 from workbench.engine.kernels.row_reductions import SUMMARIZED, softmax_stats, top_k_values
@@ -44,18 +42,10 @@ DIVERSE = ("gemma2", "gpt2", "stablelm-parallel", "olmo2", "qwen3-moe", "cohere2
 FULL = bool(os.environ.get("WORKBENCH_FULL_LAWS"))
 CASES = tuple(FUSED) if FULL else DIVERSE
 
-FolderOf = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
-    root, tokenizer = tmp_path_factory.mktemp("structures"), bpe_tokenizer(VOCAB)
-
-    @cache
-    def folder(case: str) -> Path:
-        return save_config(root / case, FUSED[case](), tokenizer, seed=len(case), vectors=0.3)
-
-    return folder
+    return saved_structures(tmp_path_factory.mktemp("structures"))
 
 
 def on_a_device(name: str) -> str:

@@ -61,7 +61,8 @@ class Chunker:
         while done < len(text):
             part = await self._window(text[start : start + window])
             is_last = start + window >= len(text)
-            chunks = [chunk async for chunk in self._cut(part, done - start, field) if is_last or chunk.end < part.end]
+            found_here = self._cut(part, done - start, field, is_last=is_last)
+            chunks = [chunk async for chunk in found_here if is_last or chunk.end < part.end]
             if not chunks:  # the window ends inside its first chunk
                 window *= 2
                 continue
@@ -73,14 +74,17 @@ class Chunker:
     async def _window(self, text: str) -> _Window:
         return await asyncio.to_thread(_Window, text, await self._spans_of(text))
 
-    async def _cut(self, part: _Window, done: int, field: str) -> AsyncIterator[TextChunk]:
+    async def _cut(self, part: _Window, done: int, field: str, *, is_last: bool) -> AsyncIterator[TextChunk]:
         """Yield the chunks of a window from its beginning; the first one ends behind ``done``."""
         start = 0
         while done < part.end:
             chunk = await self._chunk(part, start, done) or await self._chunk(part, done, done)
             if chunk is None:
+                character = part.character(done)
+                if not is_last and done + len(character) == part.end:
+                    return  # the window may end inside it, and its parts may have more tokens than it has
                 allowed = f"text whose characters have at most {self._size} tokens each, the size of a chunk"
-                raise InvalidRequestError(field, part.character(done), allowed)
+                raise InvalidRequestError(field, character, allowed)
             yield chunk
             start, done = self._next_start(part, chunk), chunk.end
 

@@ -124,6 +124,15 @@ def test_a_character_with_more_tokens_than_a_chunk_is_refused_by_the_field() -> 
     assert caught.value.given == "🫠"
 
 
+@pytest.mark.parametrize("window", [3, 6, 7, 11])
+def test_a_character_that_a_window_cuts_is_measured_whole(window: int) -> None:
+    family = "👨‍👩‍👧‍👦"
+    text = f"able {family}a"
+    assert token_count("byte-level BPE", family) == 6 < token_count("byte-level BPE", family[:-1])
+    for start in range(6):
+        check("byte-level BPE", text[start:], 6, 0, cut("byte-level BPE", text[start:], 6, 0, window=window))
+
+
 def test_the_empty_text_has_no_chunk_and_a_blank_one_has_one() -> None:
     assert cut("WordPiece", "", 4, 1) == []
     assert cut("WordPiece", " \n ", 4, 1) == [TextChunk(0, 3, 0)]
